@@ -1,0 +1,91 @@
+# One command a job; `make` lists them. Every target that needs the environment creates .venv on its first call.
+
+PYTHON ?= python3
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Written as the last step of an installation, with the folder it was made in: an installation that was broken off, or
+# that was copied here from another folder, has no valid stamp and is made anew.
+STAMP := $(VENV)/.complete
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup train evaluate test lint format build lock clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 takes another interpreter)
+	@echo '$(VENV) is ready: $(PY) -m cmaml_pl, or make train EXP=point_goal.'
+
+train: $(STAMP) ## meta-train: EXP=point_goal [CKPT=runs/.../last.ckpt] [ARGS="key=value ..."]
+	@exec $(PY) -m cmaml_pl train $(if $(EXP),'exp=$(EXP)') $(if $(CKPT),'run.resume=$(CKPT)') $(ARGS)
+
+evaluate: $(STAMP) ## meta-test a run: RUN=runs/EXP/RUN_ID [ARGS="key=value ..."]
+	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
+
+test: $(STAMP) ## run the tests: [ARGS="-k gae"]
+	@exec $(PY) -m pytest $(ARGS)
+
+lint: $(STAMP) ## check style, format and types
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+
+format: $(STAMP) ## format the code and mend what ruff can mend
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+build: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl
+	@rm -rf dist
+	@exec $(PY) -m build --no-isolation
+
+# Resolved in an environment of its own. Two things are left out: the name of a build (torch==2.13.0+cpu would be the CPU
+# build alone; torch==2.13.0 is any), and the CUDA packages, which not every build needs and torch itself pins.
+lock: ## make requirements.lock anew from pyproject.toml (use the oldest supported Python: PYTHON=python3.11)
+	@$(check_python)
+	@echo 'Resolving the dependencies in a fresh environment; this takes some minutes.'
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+		$(PYTHON) -m venv "$$tmp/venv" && \
+		"$$tmp/venv/bin/python" -m pip install -qq '.[dev]' && \
+		sed '/^[^#]/,$$d' requirements.lock > "$$tmp/lock" && \
+		"$$tmp/venv/bin/python" -m pip freeze --all --exclude pip --exclude cmaml_pl > "$$tmp/freeze" && \
+		grep -vE '^(nvidia-|cuda-|triton)' "$$tmp/freeze" | sed 's/+.*//' >> "$$tmp/lock" && \
+		cp "$$tmp/lock" requirements.lock
+
+clean: ## remove .venv, caches and builds (runs/ stays)
+	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
+	@find src callbacks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One line and a failure, before anything is created or removed.
+define check_python
+version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || version=missing; \
+case "$$version" in \
+	3.11|3.12|3.13) ;; \
+	*) echo "cmaml_pl needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is $$version: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12 takes another one." >&2; exit 1;; \
+esac
+endef
+
+# No chatter; and an old pip builds the packages that come as source apart from this environment, as a new one does.
+$(STAMP) lock: export PIP_DISABLE_PIP_VERSION_CHECK := 1
+$(STAMP) lock: export PIP_NO_INPUT := 1
+$(STAMP) lock: export PIP_USE_PEP517 := 1
+
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+# A complete environment is brought up to date in place, without its stamp meanwhile; anything else is made anew.
+$(STAMP): pyproject.toml requirements.lock
+	@if [ "$$(cat $@ 2>/dev/null)" = '$(CURDIR)' ] && $(PY) -c '' 2>/dev/null; then \
+		rm $@; \
+	else \
+		$(check_python); \
+		if [ -e $(VENV) ]; then echo '$(VENV) is incomplete or was made in another folder: making it anew.'; fi; \
+		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); \
+	fi
+	@echo 'Installing the versions in requirements.lock into $(VENV); this takes some minutes.'
+	@$(PY) -m pip install -qq -r requirements.lock
+	@$(PY) -m pip install -qq --no-deps $$(sed -n 's/^# no-deps: *//p' requirements.lock)
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
+	@printf '%s\n' '$(CURDIR)' > $@
