@@ -1,0 +1,56 @@
+"""The adaptation of eta, the multiplier of the outer update's safety term."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cmaml_callbacks._checks import require_cmaml
+from cmaml_pl.math.multiplier import ascend
+from cmaml_pl.module import CMAML
+
+
+class Eta(Callback):
+    """eta <- clip(eta + lr (Jhat_C - d), 0, high) after every meta-iteration.
+
+    Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, d the mean limit of the tasks. It
+    belongs after `SafetyCritic` in the list of callbacks, so that the critic has seen the iteration.
+
+    Args:
+        lr: a_eta, per unit of episode cost.
+        high: largest eta.
+    """
+
+    def __init__(self, *, lr: float, high: float) -> None:
+        if not (lr >= 0 and high >= 0):
+            raise ValueError(f"lr and high must not be negative, but are {lr} and {high}")
+        self.lr, self.high = lr, high
+        self._value: float | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give a resumed module the eta of its checkpoint."""
+        module = require_cmaml(self, pl_module)
+        if self._value is not None:
+            module.eta.fill_(self._value)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move eta."""
+        self.update(require_cmaml(self, pl_module))
+
+    @torch.no_grad()
+    def update(self, module: CMAML) -> None:
+        """One step of projected ascent on `module.eta`."""
+        assert module.pre is not None
+        limit = module.pre.data.cost_limit.mean()
+        module.eta.copy_(ascend(module.eta, module.predicted_episode_cost(), limit, lr=self.lr, high=self.high))
+        self._value = float(module.eta)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The current eta."""
+        return {} if self._value is None else {"eta": self._value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the fit starts."""
+        self._value = state_dict.get("eta")

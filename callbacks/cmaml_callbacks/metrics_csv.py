@@ -1,0 +1,62 @@
+"""metrics.csv: one line a meta-iteration, also after a resume."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class MetricsCSV(Callback):
+    """Write every logged metric to `path`, one line a meta-iteration; validation cells stay empty in between.
+
+    Lightning's own CSVLogger deletes the file when a run is resumed. Here a resumed run keeps the lines up to its
+    checkpoint and drops later ones, so that the file reads as if nothing had happened. It belongs after the callbacks
+    that log.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: list[dict[str, Any]] = []
+        self._validated = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what a resumed run has written up to its checkpoint."""
+        if self.path.exists() and trainer.current_epoch > 0:
+            self._lines = [line for line in read_metrics(self.path) if line["iteration"] <= trainer.current_epoch]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that this iteration has validation metrics of its own."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add a line."""
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if self._validated or not name.startswith("val/")
+        }
+        self._validated = False
+        self._lines.append({"iteration": trainer.current_epoch + 1, **metrics})
+        if trainer.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        """Replace the file in one move, so that a reader or a crash never meets half a line."""
+        names = dict.fromkeys(name for line in self._lines for name in line)
+        scratch = self.path.with_suffix(".tmp")
+        with scratch.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(names))
+            writer.writeheader()
+            writer.writerows(self._lines)
+        os.replace(scratch, self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.csv; empty cells are left out."""
+    with path.open(newline="") as file:
+        return [{name: float(cell) for name, cell in line.items() if cell != ""} for line in csv.DictReader(file)]

@@ -1,0 +1,71 @@
+"""The updates of the global safety critic."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from cmaml_callbacks._checks import require_cmaml
+from cmaml_pl.module import CMAML
+from cmaml_pl.nets.critics import cost_to_go, explained_variance, fit_critic
+from cmaml_pl.seeding import derive_generator
+
+
+class SafetyCritic(Callback):
+    """Regress V_C on the cost-to-go of all tasks' own *pre* rollouts, after every meta-iteration.
+
+    The critic is global: tasks share the cost function, so one network serves them all and learns from all of them.
+
+    Args:
+        lr: Adam's step size.
+        passes: over the rollouts a meta-iteration.
+        minibatch: samples in a step.
+    """
+
+    def __init__(self, *, lr: float, passes: int, minibatch: int) -> None:
+        if not (lr > 0 and passes >= 1 and minibatch >= 1):
+            raise ValueError(f"lr > 0, passes >= 1 and minibatch >= 1 are needed, not {lr}, {passes}, {minibatch}")
+        self.lr, self.passes, self.minibatch = lr, passes, minibatch
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the critic's optimiser, or go on with the checkpoint's."""
+        module = require_cmaml(self, pl_module)
+        self._optimizer = torch.optim.Adam(module.safety_critic.parameters(), lr=self.lr)
+        if self._restored is not None:
+            self._optimizer.load_state_dict(self._restored)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Fit, then log how well the critic had predicted data that it had not seen."""
+        module = require_cmaml(self, pl_module)
+        metrics = self.fit(module, iteration=trainer.current_epoch)
+        module.log_dict({f"safety_critic/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
+
+    def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
+        """One regression on `module.pre`; returns loss, explained_variance and episode_cost."""
+        assert self._optimizer is not None and module.pre is not None
+        states, cost = module.estimator.transitions(module.pre.rollout), module.pre.rollout["next", "cost"]
+        target = cost_to_go(states, cost, gamma=module.estimator.cost_gamma)
+        explained = explained_variance(module.safety_critic, states.features, target)
+        loss = fit_critic(
+            module.safety_critic,
+            self._optimizer,
+            states.features,
+            target,
+            passes=self.passes,
+            minibatch=self.minibatch,
+            generator=derive_generator(module.seed, "safety_critic", iteration),
+        )
+        return {"loss": loss, "explained_variance": explained, "episode_cost": module.predicted_episode_cost()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's moments; the critic itself is part of the module."""
+        return {} if self._optimizer is None else {"optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the optimiser exists."""
+        self._restored = state_dict.get("optimizer")

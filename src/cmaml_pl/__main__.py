@@ -1,0 +1,5 @@
+"""`python -m cmaml_pl VERB key=value ...`."""
+
+from cmaml_pl.cli import main
+
+main()

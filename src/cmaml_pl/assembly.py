@@ -1,0 +1,159 @@
+"""From a configuration to objects: nothing below reads one."""
+
+import difflib
+import inspect
+import netrc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlparse
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+
+from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
+from cmaml_pl.config import Config
+from cmaml_pl.data import TaskDataModule
+from cmaml_pl.errors import UserError
+from cmaml_pl.module import CMAML
+from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
+from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.runs import RunFolder
+from cmaml_pl.seeding import derive_generator
+
+OURS = {
+    "max_epochs": "train.meta_iterations",
+    "max_steps": "train.meta_iterations",
+    "check_val_every_n_epoch": "train.validate_every",
+    "logger": "logger.wandb",
+    "default_root_dir": "run.dir",
+    "callbacks": "the sections of the configuration",
+    "accumulate_grad_batches": "train.tasks_per_batch",
+}
+"""Arguments of Lightning's Trainer that other keys decide."""
+
+
+@contextmanager
+def open_module(config: Config) -> Iterator[CMAML]:
+    """The module with its environments, which end with the block."""
+    env = config.tasks.make_env(
+        config.train.tasks_per_batch,
+        config.rollout.envs_per_task,
+        horizon=config.rollout.horizon,
+        workers=config.rollout.workers,
+    )
+    observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
+    actor = GaussianActor(
+        observation_size,
+        action_size,
+        hidden=config.policy.hidden,
+        init_log_std=config.policy.init_log_std,
+        generator=derive_generator(config.seed, "actor"),
+    )
+    reward_critic, safety_critic = (
+        ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
+        for name in ("reward_critic", "safety_critic")
+    )
+    rollouts = Rollouts(env, actor, seed=config.seed)
+    try:
+        yield CMAML(
+            actor=actor,
+            reward_critic=reward_critic,
+            safety_critic=safety_critic,
+            inner=config.inner,
+            outer=config.outer,
+            rollouts=rollouts,
+            gamma=config.critic.gamma,
+            cost_gamma=config.critic.cost_gamma,
+            gae_lambda=config.critic.gae_lambda,
+            ridge=config.critic.ridge,
+            critic_lr=config.critic.lr,
+            critic_passes=config.critic.passes,
+            critic_minibatch=config.critic.minibatch,
+            eta=config.safety.eta,
+            safety_weighting=config.safety.weighting,
+            dead_band=config.safety.dead_band,
+            safety_log_std=config.safety.log_std,
+            seed=config.seed,
+        )
+    finally:
+        rollouts.close()
+
+
+def build_datamodule(config: Config) -> TaskDataModule:
+    """The batches of tasks."""
+    return TaskDataModule(
+        config.tasks,
+        tasks_per_batch=config.train.tasks_per_batch,
+        cost_limit=config.inner.cost_limit,
+        seed=config.seed,
+    )
+
+
+def build_trainer(config: Config, folder: RunFolder) -> Trainer:
+    """Lightning's Trainer with the loggers and callbacks of the run."""
+    for key in config.trainer:
+        known = inspect.signature(Trainer).parameters
+        if key in OURS:
+            raise UserError(f"trainer.{key} is decided by {OURS[key]}: set that.")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean trainer.{close[0]}?" if close else ""
+            raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
+    defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
+    logger = _wandb_logger(config, folder)
+    try:
+        return Trainer(
+            **{**defaults, **config.trainer},
+            max_epochs=config.train.meta_iterations,
+            check_val_every_n_epoch=config.train.validate_every,
+            default_root_dir=folder.path,
+            logger=logger or False,
+            callbacks=_callbacks(config, folder, wandb=logger is not None),
+        )
+    except (TypeError, ValueError) as error:  # MisconfigurationException is none of ours to import privately
+        raise UserError(f"Lightning's Trainer refuses the section trainer: {error}") from None
+
+
+def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
+    """In the order in which they must run: fit the critic, move eta, then record."""
+    safety = [SafetyCritic(lr=config.critic.lr, passes=config.critic.passes, minibatch=config.critic.minibatch)]
+    eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if config.safety.eta_lr > 0 else []
+    checkpoint = ModelCheckpoint(
+        dirpath=folder.checkpoints,
+        filename=folder.last_checkpoint.stem,
+        every_n_epochs=config.train.checkpoint_every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
+    tail: list[Callback] = [MetricsCSV(folder.metrics), MetaProgress(), checkpoint, curves]
+    return [*safety, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+
+
+def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
+    mode = config.logger.wandb
+    if mode == "disabled":
+        return None
+    offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        project=config.logger.project,
+        group=config.logger.group,
+        id=f"{config.exp}-{config.run.id}",
+        name=f"{config.exp}-{config.run.id}",
+        save_dir=folder.path,
+        offline=offline,
+    )
+
+
+def _has_wandb_key() -> bool:
+    """Whether a W&B key is in the environment or in the user's netrc file, where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,52 @@
+"""Ranges of configuration values, declared beside the default and checked in one place."""
+
+import dataclasses
+import math
+from typing import Any
+
+from cmaml_pl.errors import UserError
+
+
+def bounded(
+    default: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field whose value must satisfy low <= value, above < value, value <= high or be one of `choices`."""
+    metadata = {"low": low, "above": above, "high": high, "choices": choices}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_bounds(settings: Any, prefix: str = "") -> None:
+    """Raise a UserError that names the first key of a (nested) dataclass that is out of range."""
+    for field in dataclasses.fields(settings):
+        key, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check_bounds(value, f"{key}.")
+        elif value is not None:
+            expected = _violated(value, field.metadata)
+            if expected:
+                raise UserError(f"{key} is {value!r}, but must be {expected}.")
+
+
+def _violated(value: Any, limits: Any) -> str | None:
+    choices = limits.get("choices")
+    if choices:
+        return None if value in choices else f"one of {', '.join(choices)}"
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            continue
+        if math.isnan(number):
+            return "a number"
+        if limits.get("low") is not None and number < limits["low"]:
+            return f"at least {limits['low']}"
+        if limits.get("above") is not None and number <= limits["above"]:
+            return f"greater than {limits['above']}"
+        if limits.get("high") is not None and number > limits["high"]:
+            return f"at most {limits['high']}"
+    return None

@@ -1,0 +1,99 @@
+"""The command line: `python -m cmaml_pl VERB key=value ...`, also installed as `cmaml`."""
+
+import difflib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cmaml_pl import config as configuration
+from cmaml_pl.errors import UserError
+
+console = Console(highlight=False)
+
+EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",  # a loader that serves descriptions of tasks needs none
+    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
+    "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
+)
+"""Warnings of dependencies that say nothing to a user, by name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a verb; bad input ends with exit code 2 and one message."""
+    verb, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["help"]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        if verb not in VERBS:
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(f"There is no verb {verb!r}.{hint} The verbs are: {', '.join(VERBS)}.")
+        VERBS[verb](overrides)
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+def help_text(overrides: Sequence[str] = ()) -> None:
+    """Say what there is."""
+    console.print("python -m cmaml_pl VERB key=value ...\n")
+    for name, verb in VERBS.items():
+        console.print(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}")
+    console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
+    console.print("for example: python -m cmaml_pl train exp=nav2d seed=1 train.meta_iterations=50")
+
+
+def train(overrides: Sequence[str]) -> None:
+    """Meta-train an experiment, exp=NAME, or go on with a checkpoint, run.resume=PATH."""
+    from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
+    from cmaml_pl.runs import prepare_run, restore
+
+    config, folder, checkpoint = prepare_run(overrides)
+    with open_module(config) as module:
+        if checkpoint:
+            restore(module, checkpoint)  # says what does not fit before anything is touched
+        trainer = build_trainer(config, folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        configuration.save(config, folder.config)
+        module.save_hyperparameters(configuration.flatten(config))
+        console.print(f"{config.exp}, seed {config.seed}: {folder.path}", soft_wrap=True)
+        try:
+            trainer.fit(module, build_datamodule(config), ckpt_path=checkpoint, weights_only=True)
+        finally:
+            if trainer.interrupted and folder.last_checkpoint.exists():
+                console.print(f"Stopped. Go on with run.resume={folder.last_checkpoint}", soft_wrap=True)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    _print_summary(metrics, cost_limit=config.inner.cost_limit)
+    for what, path in (
+        ("curves", folder.learning_curves),
+        ("metrics", folder.metrics),
+        ("checkpoint", folder.last_checkpoint),
+    ):
+        console.print(f"  {what:<10} {path}", soft_wrap=True)
+
+
+def evaluate(overrides: Sequence[str]) -> None:
+    """Adapt on held-out test tasks, from the learned and from a random initialisation: run=RUN_FOLDER."""
+    from cmaml_pl.evaluation.meta_test import evaluate_runs
+
+    evaluate_runs(overrides, console)
+
+
+VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "help": help_text}
+
+
+def _print_summary(metrics: Mapping[str, float], *, cost_limit: float) -> None:
+    """Return and cost before and after adaptation, on the last training and held-out tasks."""
+    table = Table("tasks", "adaptation", "return", f"cost (limit {cost_limit:g})", box=None, pad_edge=False)
+    for tasks, prefix in (("training", ""), ("held out", "val/")):
+        for phase, label in (("pre", "before"), ("post", "after")):
+            if f"{prefix}{phase}/return" in metrics:
+                values = (metrics[f"{prefix}{phase}/{quantity}"] for quantity in ("return", "cost"))
+                table.add_row(tasks, label, *(f"{value:.2f}" for value in values))
+    console.print(table)

@@ -1,0 +1,142 @@
+"""A constrained 2-D navigation CMDP in batched torch: the simple problem on which ideas are tried in a minute."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Composite, Unbounded
+
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.tasks.task import Task
+
+RAYS = 16
+"""Directions in which the lidar looks."""
+LIDAR_RANGE = 1.0
+"""Distance at which a hazard is out of sight."""
+MAX_STEP = 0.05
+"""Distance covered in one step by an action of length 1."""
+HAZARDS = 3
+"""Hazard discs around the start."""
+HAZARD_RADIUS = 0.33
+START_NOISE = 0.02
+"""Half width of the square in which an episode starts."""
+ARENA = 2.0
+"""The point stays within [-ARENA, ARENA]^2."""
+
+
+def place_hazards(layout_seed: int) -> Tensor:
+    """Centres of a task's hazards, (HAZARDS, 2).
+
+    They stand around the start at distances of 0.57 to 0.63, evenly but for a random turn and jitter, whatever the
+    goal: so the hazards, which are observed, do not give the goal away, and more than half of all directions are blocked.
+    """
+    rng = np.random.default_rng(layout_seed)
+    angle = 2 * np.pi * (np.arange(HAZARDS) + 0.1 * rng.uniform(-1, 1, HAZARDS)) / HAZARDS + rng.uniform(0, 2 * np.pi)
+    distance = rng.uniform(0.57, 0.63, HAZARDS)
+    return torch.as_tensor(distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), dtype=torch.float32)
+
+
+def hazard_lidar(position: Tensor, hazards: Tensor) -> Tensor:
+    """Closeness of the nearest hazard's edge along RAYS rays: 1 at its edge or inside it, 0 from LIDAR_RANGE on.
+
+    Args:
+        position: (tasks, envs, 2).
+        hazards: (tasks, HAZARDS, 2).
+
+    Returns:
+        (tasks, envs, RAYS), each in [0, 1].
+    """
+    angle = torch.arange(RAYS) * (2 * torch.pi / RAYS)
+    direction = torch.stack([angle.cos(), angle.sin()])  # (2, RAYS)
+    offset = hazards[:, None] - position[:, :, None]  # (tasks, envs, HAZARDS, 2)
+    along = offset @ direction  # distance along the ray to the point nearest the centre, (tasks, envs, HAZARDS, RAYS)
+    beside = offset.square().sum(dim=-1, keepdim=True) - along.square()  # its squared distance from the centre
+    half_chord = (HAZARD_RADIUS**2 - beside).clamp_min(0.0).sqrt()
+    hit = (beside < HAZARD_RADIUS**2) & (along + half_chord > 0)
+    distance = torch.where(hit, (along - half_chord).clamp_min(0.0), LIDAR_RANGE)
+    return (1.0 - distance.amin(dim=2) / LIDAR_RANGE).clamp_min(0.0)
+
+
+class Nav2DEnv(TaskEnv):
+    """A point moves among hazard discs toward a goal that it does not see.
+
+    Observation (2 + RAYS): position and hazard lidar. Action (2): velocity, cut to length 1. Reward: distance to the
+    goal gained in the step, so that the return is the distance gained and at most the distance of the goal. Cost: 1 a
+    step inside a hazard. The goal is ``parameters["goal_x"]``, ``parameters["goal_y"]``; the hazards follow from
+    `layout_seed`.
+
+    Args:
+        num_tasks: rows of the batch.
+        num_envs: worlds of each task.
+        horizon: steps of an episode, which only the time limit ends.
+    """
+
+    def __init__(self, num_tasks: int, num_envs: int, *, horizon: int) -> None:
+        super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
+        self.horizon = horizon
+        batch = self.batch_size
+        self.observation_spec = Composite(
+            observation=Unbounded((*batch, 2 + RAYS)), cost=Unbounded((*batch, 1)), shape=batch
+        )
+        self.action_spec = Unbounded((*batch, 2))
+        self.reward_spec = Unbounded((*batch, 1))
+        flag = Binary(n=1, shape=(*batch, 1), dtype=torch.bool)
+        self.done_spec = Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=batch)
+        self._generator = torch.Generator()
+        self._tasks_given = False
+        self._goal = torch.zeros(num_tasks, 1, 2)
+        self._hazards = torch.zeros(num_tasks, HAZARDS, 2)
+        self._position = torch.zeros(*batch, 2)
+        self._steps = torch.zeros(*batch, 1, dtype=torch.int64)
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """See TaskEnv."""
+        if len(tasks) != self.batch_size[0]:
+            raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
+        self._goal = torch.tensor([[[t.parameters["goal_x"], t.parameters["goal_y"]]] for t in tasks])
+        self._hazards = torch.stack([place_hazards(t.layout_seed) for t in tasks])
+        self._tasks_given = True
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
+        if not self._tasks_given:
+            raise RuntimeError("Nav2DEnv has no tasks yet: call set_tasks before the first reset.")
+        chosen = torch.ones(*self.batch_size, 1, dtype=torch.bool)
+        if tensordict is not None and "_reset" in tensordict.keys():
+            chosen = tensordict["_reset"].view(*self.batch_size, 1)
+        start = START_NOISE * (2 * torch.rand(self._position.shape, generator=self._generator) - 1)
+        self._position = torch.where(chosen, start, self._position)
+        self._steps = torch.where(chosen, 0, self._steps)
+        no = torch.zeros_like(chosen)
+        return TensorDict(
+            {**self._observe(), "done": no, "terminated": no.clone(), "truncated": no.clone()}, self.batch_size
+        )
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = tensordict["action"]
+        velocity = action / action.norm(dim=-1, keepdim=True).clamp_min(1.0)
+        before = (self._goal - self._position).norm(dim=-1, keepdim=True)
+        self._position = (self._position + MAX_STEP * velocity).clamp(-ARENA, ARENA)
+        self._steps = self._steps + 1
+        truncated = self._steps >= self.horizon
+        return TensorDict(
+            {
+                **self._observe(),
+                "reward": before - (self._goal - self._position).norm(dim=-1, keepdim=True),
+                "done": truncated,
+                "terminated": torch.zeros_like(truncated),
+                "truncated": truncated.clone(),
+            },
+            self.batch_size,
+        )
+
+    def _observe(self) -> dict[str, Tensor]:
+        lidar = hazard_lidar(self._position, self._hazards)
+        offset = self._hazards[:, None] - self._position[:, :, None]
+        inside = offset.norm(dim=-1).amin(dim=-1, keepdim=True) < HAZARD_RADIUS
+        return {"observation": torch.cat([self._position, lidar], dim=-1), "cost": inside.float()}
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self._generator.manual_seed(seed)

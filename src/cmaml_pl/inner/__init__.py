@@ -1,0 +1,1 @@
+"""Inner methods: how a policy adapts to one task."""

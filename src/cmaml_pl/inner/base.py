@@ -1,0 +1,91 @@
+"""What an inner method is: one adaptation step for many tasks at once."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from cmaml_pl.math.advantages import standardise
+from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.rollout.task_data import TaskData
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    """What one adaptation step gives.
+
+    Attributes:
+        theta: adapted parameters, a new tensor, (tasks, P).
+        multiplier: lambda^p after the step, (tasks,).
+        kl: mean KL(old || new) of the step, nats, (tasks,).
+        step_share: accepted share of the full step, 0 where the line search was exhausted, (tasks,).
+    """
+
+    theta: Tensor
+    multiplier: Tensor
+    kl: Tensor
+    step_share: Tensor
+
+
+class InnerMethod(Protocol):
+    """A safe RL method that adapts a policy to its task, one step per rollout. Its fields are the section `inner`."""
+
+    @property
+    def method(self) -> str:
+        """Registry name."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """K, adaptation steps in meta-training."""
+        ...
+
+    @property
+    def cost_limit(self) -> float:
+        """d, undiscounted cost per episode."""
+        ...
+
+    @property
+    def multiplier_init(self) -> float:
+        """Lambda of the first task that is ever adapted to."""
+        ...
+
+    @property
+    def multiplier_carry(self) -> float:
+        """Share of the tasks' mean change of lambda that the next tasks start from."""
+        ...
+
+    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+        """One step for every task.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: the parameters that collected `data`, (tasks, P); left as they are.
+            multiplier: lambda^p before the step, (tasks,).
+            data: rollouts of `theta`.
+        """
+        ...
+
+
+def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Tensor:
+    """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
+    loc, scale = actor.stacked(theta, data.features)
+    return (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
+
+
+def mean_kl(actor: GaussianActor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
+    """KL(old || theta) averaged over every so many-th sample, nats, (tasks,)."""
+    rows = slice(None, None, every)
+    loc, scale = actor.stacked(theta, data.features[:, rows])
+    return gaussian_kl(data.loc[:, rows], data.scale[:, rows], loc, scale).mean(dim=1)
+
+
+def lagrangian_advantage(data: TaskData, multiplier: Tensor) -> Tensor:
+    """A = (A_r - lambda A_c) / (1 + lambda) of standardised advantages, (tasks, samples).
+
+    Standardising both makes lambda a plain number: at lambda = 1 reward and cost weigh the same, whatever their units,
+    so that one step size of the multiplier serves every environment.
+    """
+    weight = multiplier[:, None]
+    return (standardise(data.reward_advantage) - weight * standardise(data.cost_advantage)) / (1.0 + weight)

@@ -1,0 +1,67 @@
+"""Advantages, episode sums and units of return and cost.
+
+Shapes are (tasks, envs, time, 1) unless a line says otherwise: the layout in which TorchRL's collectors deliver.
+"""
+
+import torch
+from torch import Tensor
+from torchrl.objectives.value.functional import generalized_advantage_estimate
+
+
+def gae(
+    signal: Tensor, value: Tensor, next_value: Tensor, done: Tensor, terminated: Tensor, *, gamma: float, lmbda: float
+) -> Tensor:
+    """Generalised advantage estimate of a reward or a cost (Schulman et al. 2016, eq. 16).
+
+    delta_t = signal_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t);  A_t = delta_t + gamma lmbda (1 - done_t) A_{t+1}.
+    An episode that is cut by its time limit is `done` but not `terminated`: it bootstraps from its last state, and
+    nothing of the next episode reaches it.
+
+    Args:
+        signal: reward or cost of a step, (tasks, envs, time, 1).
+        value: V(s_t), same shape.
+        next_value: V(s_{t+1}) of the state that the step reached, before any reset, same shape.
+        done: whether the episode ended with the step, bool, same shape.
+        terminated: whether it ended for good rather than by the time limit, bool, same shape.
+        gamma: discount in [0, 1].
+        lmbda: weight of long estimates in [0, 1].
+
+    Returns:
+        The advantage, same shape.
+    """
+    advantage, _ = generalized_advantage_estimate(gamma, lmbda, value, next_value, signal, done, terminated)
+    return advantage
+
+
+def standardise(advantage: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the samples of each task; an all-equal row becomes zeros. Shape (tasks, samples)."""
+    centred = advantage - advantage.mean(dim=1, keepdim=True)
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    # float32 rounding leaves a tiny deviation where there is none; dividing by it would turn rounding into a signal
+    scale = advantage.abs().amax(dim=1, keepdim=True)
+    flat = deviation <= 1e-6 * scale  # false where a sample is NaN, so that NaN stays visible
+    return torch.where(flat, torch.zeros_like(centred), centred / deviation)
+
+
+def complete_episodes(done: Tensor) -> Tensor:
+    """Mask of the steps that belong to an episode which ended within the batch; shape as `done`."""
+    return done.flip(-2).cummax(dim=-2).values.flip(-2)
+
+
+def mean_episode_sum(signal: Tensor, done: Tensor) -> Tensor:
+    """Mean undiscounted sum per complete episode, (tasks, envs, time, 1) -> (tasks,): the unit of return and cost limit.
+
+    Steps of an episode that had not ended when the batch did are left out, so they cannot leak into another one.
+    """
+    total = (signal * complete_episodes(done)).sum(dim=(1, 2, 3))
+    return total / done.sum(dim=(1, 2, 3)).clamp_min(1)
+
+
+def episode_cost_from_value(value: Tensor, *, gamma: float, horizon: int) -> Tensor:
+    """Bring a discounted cost value to the units of the limit: J ~= V H (1 - gamma) / (1 - gamma^H), any shape.
+
+    Exact for a cost that is spread evenly over the `horizon` steps of an episode and for gamma = 1 (then J = V).
+    """
+    if gamma == 1.0:
+        return value
+    return value * (horizon * (1.0 - gamma) / (1.0 - gamma**horizon))

@@ -1,0 +1,18 @@
+"""Diagonal Gaussians over the last axis."""
+
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+
+def _normal(loc: Tensor, scale: Tensor) -> Independent:
+    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+
+
+def gaussian_log_prob(loc: Tensor, scale: Tensor, value: Tensor) -> Tensor:
+    """Log N(value; loc, scale^2), nats: (..., A), (..., A), (..., A) -> (...)."""
+    return _normal(loc, scale).log_prob(value)
+
+
+def gaussian_kl(loc: Tensor, scale: Tensor, new_loc: Tensor, new_scale: Tensor) -> Tensor:
+    """KL(old || new), nats: four times (..., A) -> (...)."""
+    return kl_divergence(_normal(loc, scale), _normal(new_loc, new_scale))

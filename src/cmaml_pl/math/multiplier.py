@@ -1,0 +1,18 @@
+"""Lagrange multipliers and the weight they give."""
+
+from torch import Tensor
+
+
+def ascend(multiplier: Tensor, cost: Tensor, limit: Tensor | float, *, lr: float, high: float) -> Tensor:
+    """Projected dual ascent, lambda <- clip(lambda + lr (J_C - d), 0, high), any shape.
+
+    Args:
+        multiplier: lambda or eta, >= 0.
+        cost: J_C, undiscounted cost per episode.
+        limit: d, same unit; an infinite limit brings the multiplier to 0.
+        lr: step per unit of episode cost.
+        high: largest value that is allowed.
+    """
+    if lr == 0.0:  # 0 times an infinite limit would be NaN
+        return multiplier.clamp(0.0, high)
+    return (multiplier + lr * (cost - limit)).clamp(0.0, high)

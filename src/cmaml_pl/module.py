@@ -1,0 +1,208 @@
+"""C-MAML as a LightningModule: the outer update by manual optimisation."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from cmaml_pl.adaptation import Stage, adapt
+from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.math.advantages import episode_cost_from_value
+from cmaml_pl.nets.critics import fit_critic, reward_to_go
+from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
+from cmaml_pl.outer.methods import OuterMethod
+from cmaml_pl.outer.safety import safety_gradient, safety_weight
+from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.rollout.task_data import AdvantageEstimator
+from cmaml_pl.seeding import derive_generator
+from cmaml_pl.tasks.task import Task
+
+
+class CMAML(LightningModule):
+    """Constrained model-agnostic meta reinforcement learning (arXiv 2406.14047).
+
+    A batch is a list of tasks, and an epoch is one meta-iteration. Callbacks find the meta-policy's own rollouts of the
+    iteration in `pre`; the multiplier eta and the safety critic are theirs to change.
+
+    Args:
+        actor: the meta-policy pi_theta.
+        reward_critic: V_r, shared by the tasks, fitted here.
+        safety_critic: V_C, the global safety critic, fitted by a callback.
+        inner: adapts to a task.
+        outer: gives the meta-gradient.
+        rollouts: collects experience.
+        gamma: discount of the reward.
+        cost_gamma: discount of the cost.
+        gae_lambda: of the advantages.
+        ridge: of the critics' correction for each task.
+        critic_lr: Adam's step size for the reward critic.
+        critic_passes: passes over the rollouts a meta-iteration.
+        critic_minibatch: samples in one of its steps.
+        eta: first value of the safety term's multiplier.
+        safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for eta.
+        dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
+        safety_log_std: whether the safety term moves log_std as well.
+        seed: of every random stream.
+    """
+
+    eta: Tensor
+    multiplier: Tensor
+    env_steps: Tensor
+
+    def __init__(
+        self,
+        *,
+        actor: GaussianActor,
+        reward_critic: ValueNetwork,
+        safety_critic: ValueNetwork,
+        inner: InnerMethod,
+        outer: OuterMethod,
+        rollouts: Rollouts,
+        gamma: float,
+        cost_gamma: float,
+        gae_lambda: float,
+        ridge: float,
+        critic_lr: float,
+        critic_passes: int,
+        critic_minibatch: int,
+        eta: float,
+        safety_weighting: str,
+        dead_band: bool,
+        safety_log_std: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.actor, self.reward_critic, self.safety_critic = actor, reward_critic, safety_critic
+        self.inner, self.outer, self.rollouts = inner, outer, rollouts
+        self.estimator = AdvantageEstimator(
+            actor, reward_critic, safety_critic, gamma=gamma, cost_gamma=cost_gamma, lmbda=gae_lambda, ridge=ridge
+        )
+        self.critic_lr, self.critic_passes, self.critic_minibatch = critic_lr, critic_passes, critic_minibatch
+        self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
+        self.seed = seed
+        # not persistent: where eta adapts, the callback that adapts it keeps it; elsewhere the configuration does
+        self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
+        self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
+        self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
+        self.pre: Stage | None = None
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """The meta-optimiser and the reward critic's."""
+        return [
+            torch.optim.Adam(self.actor.parameters(), lr=self.outer.lr),
+            torch.optim.Adam(self.reward_critic.parameters(), lr=self.critic_lr),
+        ]
+
+    def training_step(self, tasks: list[Task], batch_idx: int) -> None:
+        """One meta-iteration: adapt to every task, then move the initialisation."""
+        started = time.perf_counter()
+        iteration = self.current_epoch
+        theta = self.actor.vector()
+
+        stages = self.adapt(tasks, self.inner.steps, ("train", iteration))
+        pre, post = stages[0], stages[-1]
+
+        gradient = self.outer.gradient(self.actor, theta, post.theta, post.multiplier, post.data)
+        gradient = gradient + self.safety_term(theta, pre)
+        self._meta_step(gradient)
+
+        self._fit_reward_critic(pre, iteration)
+        self.actor.normaliser.update(pre.rollout["observation"])
+        # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
+        self.multiplier.lerp_(post.multiplier.mean(), self.inner.multiplier_carry)
+        steps = sum(stage.rollout.numel() for stage in stages)
+        self.env_steps += steps
+        self.pre = pre
+        self._log_stages(stages, "")
+        self._log({"outer/gradient_norm": gradient.norm(), "policy/std": self.actor.log_std.exp().mean()}, len(tasks))
+        speed = steps / (time.perf_counter() - started)
+        self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
+
+    def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
+        """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
+        self._log_stages(self.adapt(tasks, self.inner.steps, ("validation", batch_idx)), "val/")
+
+    def adapt(self, tasks: Sequence[Task], steps: int, stream: Sequence[str | int]) -> list[Stage]:
+        """Adapt the meta-policy to `tasks` in `steps` steps; see `cmaml_pl.adaptation.adapt`."""
+        return adapt(
+            tasks,
+            self.actor.vector(),
+            self.multiplier,
+            steps=steps,
+            rollouts=self.rollouts,
+            estimator=self.estimator,
+            inner=self.inner,
+            stream=stream,
+        )
+
+    def safety_term(self, theta: Tensor, pre: Stage) -> Tensor:
+        """w(eta) times the safety gradient at theta, (P,)."""
+        within = pre.data.episode_cost.mean() <= pre.data.cost_limit.mean()
+        if self.eta == 0 or (self.dead_band and within):
+            return torch.zeros_like(theta)
+        data = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
+        direction = safety_gradient(self.actor, theta, data, include_log_std=self.safety_log_std)
+        return safety_weight(self.eta, self.safety_weighting) * direction
+
+    @torch.no_grad()
+    def predicted_episode_cost(self) -> Tensor:
+        """Jhat_C: what the safety critic expects an episode of the meta-policy to cost, undiscounted, scalar."""
+        assert self.pre is not None, "no meta-iteration has run yet"
+        start = self.actor.normaliser(self.pre.rollout["observation"][:, :, 0])
+        value = self.safety_critic(start).mean()
+        return episode_cost_from_value(value, gamma=self.estimator.cost_gamma, horizon=self.rollouts.env.horizon)
+
+    def transfer_batch_to_device(self, batch: list[Task], device: torch.device, dataloader_idx: int) -> list[Task]:
+        """Tasks are descriptions, not tensors: nothing to move."""
+        return batch
+
+    def _meta_step(self, gradient: Tensor) -> None:
+        """Theta <- meta-optimiser step on g."""
+        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizer.zero_grad()
+        parameters = list(self.actor.parameters())
+        pieces = gradient.split([p.numel() for p in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter).clone()
+        optimizer.step()
+
+    def _fit_reward_critic(self, pre: Stage, iteration: int) -> None:
+        optimizer = self.optimizers()[1]  # type: ignore[index]
+        assert isinstance(optimizer, LightningOptimizer)
+        states, reward = self.estimator.transitions(pre.rollout), pre.rollout["next", "reward"]
+        fit_critic(
+            self.reward_critic,
+            optimizer.optimizer,  # the bare one: Lightning would count its steps as meta-iterations
+            states.features,
+            reward_to_go(self.reward_critic, states, reward, gamma=self.estimator.gamma),
+            passes=self.critic_passes,
+            minibatch=self.critic_minibatch,
+            generator=derive_generator(self.seed, "reward_critic", iteration),
+        )
+
+    def _log_stages(self, stages: list[Stage], prefix: str) -> None:
+        pre, post = stages[0], stages[-1]
+        steps = [stage.step for stage in stages if stage.step is not None]
+        metrics: dict[str, Tensor | float] = {
+            "pre/return": pre.data.episode_return.mean(),
+            "pre/cost": pre.data.episode_cost.mean(),
+            "post/return": post.data.episode_return.mean(),
+            "post/cost": post.data.episode_cost.mean(),
+            "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float().mean(),
+            "lambda/mean": post.multiplier.mean(),
+            "inner/kl": torch.stack([step.kl for step in steps]).mean(),
+            "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(),
+        }
+        if not prefix:
+            metrics["eta"] = self.eta.clone()
+        self._log({prefix + name: value for name, value in metrics.items()}, len(pre.multiplier))
+
+    def _log(self, metrics: dict[str, Tensor | float], tasks: int) -> None:
+        self.log_dict(
+            {name: torch.as_tensor(value, dtype=torch.float32) for name, value in metrics.items()}, batch_size=tasks
+        )

@@ -1,0 +1,1 @@
+"""Networks and how critics are fitted."""

@@ -1,0 +1,153 @@
+"""The networks: a Gaussian actor, value networks and the observation normaliser."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+
+def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Generator) -> nn.Sequential:
+    """Tanh layers of `sizes` with orthogonal weights (gain sqrt 2, the last `output_gain`) and zero biases."""
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # its own initialisation would draw globally
+        last = i == len(sizes) - 2
+        nn.init.orthogonal_(linear.weight, output_gain if last else 2.0**0.5, generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+class ObservationNormaliser(nn.Module):
+    """Running mean and variance of what the meta-policy has seen; part of the policy, saved and exported with it.
+
+    Args:
+        size: D, length of an observation.
+        clip: normalised observations are cut to [-clip, clip].
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, size: int, clip: float = 10.0) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        mean, scale = self.mean.to(observation), (self.variance + 1e-8).sqrt().to(observation)
+        return ((observation - mean) / scale).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def update(self, observation: Tensor) -> None:
+        """Merge a batch (..., D) into the moments (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+        batch = observation.flatten(0, -2).double()
+        n, total = batch.shape[0], self.count + batch.shape[0]
+        delta = batch.mean(dim=0) - self.mean
+        squares = self.variance * self.count + batch.var(dim=0, correction=0) * n + delta**2 * self.count * n / total
+        self.mean += delta * (n / total)
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
+
+
+class GaussianActor(nn.Module):
+    """pi(a|s) = N(mu(s), diag exp(2 log_std)), with its observation normaliser.
+
+    What adapts is one flat vector theta of length P (weights, biases, log_std). Many tasks' vectors are stacked to
+    (tasks, P) and run in one batched pass.
+
+    Args:
+        observation_size: D.
+        action_size: A.
+        hidden: widths of the tanh layers.
+        init_log_std: first value of every log standard deviation.
+        generator: source of the first weights.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        *,
+        hidden: Sequence[int],
+        init_log_std: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.normaliser = ObservationNormaliser(observation_size)
+        # a small last layer starts every action near 0 (Andrychowicz et al. 2021, "What matters in on-policy RL")
+        self.mean = build_mlp([observation_size, *hidden, action_size], output_gain=0.01, generator=generator)
+        self.log_std = nn.Parameter(torch.full((action_size,), init_log_std))
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw observations (..., D) -> loc and scale, both (..., A)."""
+        loc = self.mean(self.normaliser(observation))
+        return loc, self.log_std.exp().expand_as(loc)
+
+    def vector(self) -> Tensor:
+        """A copy of theta, (P,)."""
+        return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
+
+    @torch.no_grad()
+    def set_vector(self, theta: Tensor) -> None:
+        """Overwrite the parameters with theta, (P,)."""
+        nn.utils.vector_to_parameters(theta, self.parameters())
+
+    @property
+    def log_std_slice(self) -> slice:
+        """Where log_std lies in theta."""
+        start = 0
+        for name, parameter in self.named_parameters():
+            if name == "log_std":
+                return slice(start, start + parameter.numel())
+            start += parameter.numel()
+        raise AssertionError("the actor has no log_std")
+
+    def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Run every task's own parameters on its own data.
+
+        Args:
+            theta: stacked parameters, (tasks, P).
+            features: *normalised* observations, (tasks, samples, D): they are the same for every theta, so they are
+                computed once a rollout.
+
+        Returns:
+            loc and scale, both (tasks, samples, A).
+        """
+
+        def one_task(vector: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+            parameters, start = {}, 0
+            for name, parameter in self.named_parameters():
+                stop = start + parameter.numel()
+                parameters[name] = vector[start:stop].view_as(parameter)
+                start = stop
+            weights = {name.removeprefix("mean."): p for name, p in parameters.items() if name != "log_std"}
+            loc = functional_call(self.mean, weights, (features,))
+            return loc, parameters["log_std"].exp().expand_as(loc)
+
+        loc, scale = vmap(one_task)(theta, features)
+        return loc, scale
+
+
+class ValueNetwork(nn.Module):
+    """V(s) of normalised observations, (..., D) -> (..., 1); one network for all tasks.
+
+    Args:
+        observation_size: D.
+        hidden: widths of the tanh layers.
+        generator: source of the first weights.
+    """
+
+    def __init__(self, observation_size: int, *, hidden: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        self.body = build_mlp([observation_size, *hidden, 1], output_gain=1.0, generator=generator)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., 1)."""
+        value: Tensor = self.body(features)
+        return value

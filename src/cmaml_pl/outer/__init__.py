@@ -1,0 +1,1 @@
+"""The outer update: meta-gradients and the safety term."""

@@ -1,0 +1,45 @@
+"""The safety term of the outer update."""
+
+from torch import Tensor
+
+from cmaml_pl.inner.base import likelihood_ratio
+from cmaml_pl.math.advantages import standardise
+from cmaml_pl.math.trust_region import rowwise_gradient
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.rollout.task_data import TaskData
+
+WEIGHTS = ("ratio", "raw")
+"""How eta weighs the safety term: eta / (1 + eta), or eta itself."""
+
+
+def safety_weight(eta: Tensor, form: str) -> Tensor:
+    """w(eta), see WEIGHTS; any shape."""
+    return eta / (1.0 + eta) if form == "ratio" else eta
+
+
+def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, include_log_std: bool) -> Tensor:
+    """grad_theta E_pre[log pi_theta(a|s) A_C(s,a)]: descending it makes costly actions of the meta-policy rarer.
+
+    The paper prints log pi(a_t|s_t) V_C(s). With V_C at the state in which a_t was chosen that term has expectation
+    zero, because a function of s alone is a baseline; it must mean the advantage, and that is what is computed here:
+    A_C = `pre.cost_advantage`, the cost advantage under the global safety critic.
+
+    Args:
+        actor: the network that runs the parameters.
+        theta: meta-parameters, (P,).
+        pre: rollouts of the meta-policy with the safety critic's advantages.
+        include_log_std: whether the exploration noise is pushed as well. Without it only the mean action moves.
+
+    Returns:
+        (P,).
+    """
+    advantage = standardise(pre.cost_advantage)
+    tasks = pre.action.shape[0]
+    # at the parameters that acted, grad ratio = grad log pi
+    _, gradient = rowwise_gradient(
+        lambda candidate: (likelihood_ratio(actor, candidate, pre) * advantage).mean(dim=1), theta.expand(tasks, -1)
+    )
+    result = gradient.mean(dim=0)
+    if not include_log_std:
+        result[actor.log_std_slice] = 0.0
+    return result

@@ -1,0 +1,15 @@
+"""Every method and family by name: the one line to add for a new one.
+
+Each entry is a frozen dataclass; its fields are the section of the configuration that names it.
+"""
+
+from collections.abc import Mapping
+
+from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.inner.trpo_lag import TRPOLag
+from cmaml_pl.outer.methods import FOMAML, OuterMethod
+from cmaml_pl.tasks.families import LayoutFamily, Nav2DFamily, TaskFamily
+
+INNER_METHODS: Mapping[str, type[InnerMethod]] = {"trpo_lag": TRPOLag}
+OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML}
+TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {"layout": LayoutFamily, "nav2d": Nav2DFamily}

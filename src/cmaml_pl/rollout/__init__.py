@@ -1,0 +1,1 @@
+"""Experience: TorchRL collectors and what the updates read from them."""

@@ -1,0 +1,119 @@
+"""Rollouts: every task's worlds are stepped by that task's own policy parameters."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.collectors import Collector
+
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.math.gaussian import gaussian_log_prob
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.seeding import derive_generator, derive_seed
+from cmaml_pl.tasks.task import Task
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One thread for torch: a step's tensors are too small to share, and worker processes need the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class StackedPolicy(TensorDictModuleBase):
+    """Samples actions for a batch [tasks, envs], row p with the parameters of task p.
+
+    Args:
+        actor: the network; its normaliser is used, its own parameters only until `theta` is given.
+        num_tasks: rows of the batch.
+    """
+
+    in_keys = ("observation",)
+    out_keys = ("loc", "scale", "action", "action_log_prob")
+
+    def __init__(self, actor: GaussianActor, num_tasks: int) -> None:
+        super().__init__()
+        # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
+        self._actor = [actor]
+        self.theta = actor.vector().expand(num_tasks, -1)
+        self.generator = torch.Generator()
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Adds loc, scale, action (tasks, envs, A) and action_log_prob (tasks, envs)."""
+        actor = self._actor[0]
+        loc, scale = actor.stacked(self.theta, actor.normaliser(tensordict["observation"]))
+        noise = torch.randn(loc.shape, generator=self.generator)
+        action = loc + scale * noise
+        return tensordict.update(
+            {"loc": loc, "scale": scale, "action": action, "action_log_prob": gaussian_log_prob(loc, scale, action)}
+        )
+
+
+class Rollouts:
+    """Collects one episode from every world of a batch of tasks, through TorchRL's collector.
+
+    Args:
+        env: environment with batch [tasks, envs]; closed by `close`.
+        actor: the policy network that runs the parameters.
+        seed: the configuration's seed.
+    """
+
+    def __init__(self, env: TaskEnv, actor: GaussianActor, *, seed: int) -> None:
+        self.env = env
+        self.seed = seed
+        self._policy = StackedPolicy(actor, self.num_tasks)
+
+    @cached_property
+    def _batches(self) -> Iterator[TensorDictBase]:
+        # made late: the collector resets the environment, which must have its tasks by then
+        collector = Collector(
+            self.env,
+            self._policy,
+            frames_per_batch=self.env.batch_size.numel() * self.env.horizon,
+            total_frames=-1,
+            reset_at_each_iter=True,
+            track_traj_ids=False,
+            trust_policy=True,
+            auto_register_policy_transforms=False,
+        )
+        return iter(collector)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks in a batch."""
+        return int(self.env.batch_size[0])
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """The tasks of the following rollouts; a short batch is filled up by repeating it."""
+        self._given = len(tasks)
+        self.env.set_tasks([tasks[i % len(tasks)] for i in range(self.num_tasks)])
+
+    def collect(self, theta: Tensor, *stream: str | int) -> TensorDict:
+        """One rollout from fresh resets.
+
+        Args:
+            theta: parameters of the tasks that were set, (tasks, P).
+            stream: names the random stream of this rollout: the same names give the same numbers.
+
+        Returns:
+            TensorDict [tasks, envs, time] with the keys of DESIGN's table of names.
+        """
+        self._policy.theta = theta[torch.arange(self.num_tasks) % len(theta)]
+        self._policy.generator = derive_generator(self.seed, "action", *stream)
+        self.env.set_seed(derive_seed(self.seed, "environment", *stream))
+        with single_thread():
+            batch: TensorDict = next(self._batches)
+        return batch[: self._given]
+
+    def close(self) -> None:
+        """End the environment and its worker processes."""
+        self.env.close(raise_if_closed=False)

@@ -1,0 +1,95 @@
+"""From rollouts to the data of the updates."""
+
+from dataclasses import dataclass
+
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from cmaml_pl.math.advantages import mean_episode_sum
+from cmaml_pl.nets.critics import Transitions, advantages, read_transitions
+from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A rollout as the updates see it: envs and time merged into samples.
+
+    Attributes:
+        features: normalised observations, (tasks, samples, D).
+        action: (tasks, samples, A).
+        log_prob: of the action under the parameters that acted, nats, (tasks, samples).
+        loc: mean of the policy that acted, (tasks, samples, A).
+        scale: its standard deviation, (tasks, samples, A).
+        reward_advantage: A_r, (tasks, samples).
+        cost_advantage: A_c, (tasks, samples).
+        episode_return: mean undiscounted return per episode, (tasks,).
+        episode_cost: J_C, mean undiscounted cost per episode, (tasks,).
+        cost_limit: d^p, same unit, (tasks,).
+    """
+
+    features: Tensor
+    action: Tensor
+    log_prob: Tensor
+    loc: Tensor
+    scale: Tensor
+    reward_advantage: Tensor
+    cost_advantage: Tensor
+    episode_return: Tensor
+    episode_cost: Tensor
+    cost_limit: Tensor
+
+
+@dataclass(frozen=True)
+class AdvantageEstimator:
+    """Judges rollouts with the shared critics.
+
+    Attributes:
+        actor: its normaliser prepares the observations.
+        reward_critic: V_r, shared by the tasks.
+        safety_critic: V_C, the global safety critic.
+        gamma: discount of the reward.
+        cost_gamma: discount of the cost.
+        lmbda: of GAE, for both.
+        ridge: of the critics' correction for each task, see `advantages`.
+    """
+
+    actor: GaussianActor
+    reward_critic: ValueNetwork
+    safety_critic: ValueNetwork
+    gamma: float
+    cost_gamma: float
+    lmbda: float
+    ridge: float
+
+    def transitions(self, rollout: TensorDictBase) -> Transitions:
+        """The states of a rollout [tasks, envs, time], normalised as the actor sees them."""
+        return read_transitions(self.actor.normaliser, rollout)
+
+    def task_data(self, rollout: TensorDictBase, cost_limit: Tensor) -> TaskData:
+        """For the tasks' own updates: both critics with each task's correction. `cost_limit` is (tasks,)."""
+        states, after = self.transitions(rollout), rollout["next"]
+        reward_advantage = advantages(
+            self.reward_critic, states, after["reward"], gamma=self.gamma, lmbda=self.lmbda, ridge=self.ridge
+        )
+        cost_advantage = advantages(
+            self.safety_critic, states, after["cost"], gamma=self.cost_gamma, lmbda=self.lmbda, ridge=self.ridge
+        )
+        return TaskData(
+            features=states.features.flatten(1, 2),
+            action=rollout["action"].flatten(1, 2),
+            log_prob=rollout["action_log_prob"].flatten(1, 2),
+            loc=rollout["loc"].flatten(1, 2),
+            scale=rollout["scale"].flatten(1, 2),
+            reward_advantage=reward_advantage.flatten(1),
+            cost_advantage=cost_advantage.flatten(1),
+            episode_return=mean_episode_sum(after["reward"], after["done"]),
+            episode_cost=mean_episode_sum(after["cost"], after["done"]),
+            cost_limit=cost_limit,
+        )
+
+    def safety_advantage(self, rollout: TensorDictBase) -> Tensor:
+        """A_C under the global safety critic alone, (tasks, samples)."""
+        states, cost = self.transitions(rollout), rollout["next", "cost"]
+        return advantages(
+            self.safety_critic, states, cost, gamma=self.cost_gamma, lmbda=self.lmbda, ridge=None
+        ).flatten(1)

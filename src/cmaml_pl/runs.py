@@ -1,0 +1,146 @@
+"""Run folders: where a run lives, and how one is begun or taken up again."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmaml_pl import config as configuration
+from cmaml_pl.config import Config
+from cmaml_pl.errors import UserError
+
+MAY_CHANGE = ("run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every", "train.checkpoint_every")
+"""Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a meta-iteration."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The newest checkpoint."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def learning_curves(self) -> Path:
+        """The picture."""
+        return self.path / "learning_curves.png"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the last meta-test measured."""
+        return self.path / "evaluation.csv"
+
+
+def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | None]:
+    """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
+
+    A new run gets a folder that does not exist yet; a resumed one goes on in the folder of its checkpoint, with the
+    configuration that is stored there.
+    """
+    requested = configuration.parse_overrides(overrides)
+    exp, resume = requested.get("exp"), (requested.get("run") or {}).get("resume")
+    if resume:
+        return _resumed_run(Path(str(resume)), exp, overrides)
+    if not exp:
+        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.experiments())}.")
+    config = configuration.load(str(exp), overrides)
+    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-s{config.seed}-{secrets.token_hex(2)}"
+    config = replace(config, run=replace(config.run, id=run_id))
+    folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
+    if folder.path.exists():
+        raise UserError(
+            f"The run folder {folder.path} exists and is not overwritten: choose another run.id, or go on with it by "
+            f"run.resume={folder.last_checkpoint}."
+        )
+    return config, folder, None
+
+
+def _resumed_run(checkpoint: Path, exp: Any, overrides: Sequence[str]) -> tuple[Config, RunFolder, Path]:
+    content = load_checkpoint(checkpoint)
+    folder = RunFolder(checkpoint.resolve().parent.parent)
+    config = configuration.read(folder.config, overrides)
+    stored = content.get("hyper_parameters", {})
+    if exp and stored.get("exp") != exp:
+        raise UserError(f"{checkpoint} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
+    differing = [
+        f"{key} is {value!r} here and {stored.get(key)!r} there"
+        for key, value in configuration.flatten(config).items()
+        if not key.startswith(MAY_CHANGE) and stored.get(key) != value
+    ]
+    if differing:
+        raise UserError(
+            f"{checkpoint} is from another configuration: {'; '.join(differing)}. Leave these keys as they were, or "
+            "start a new run."
+        )
+    done = int(content["epoch"]) + 1
+    if done >= config.train.meta_iterations:
+        raise UserError(
+            f"{checkpoint} has done {done} meta-iterations, and train.meta_iterations, the total, is "
+            f"{config.train.meta_iterations}: raise it to go on."
+        )
+    return config, folder, checkpoint
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; code in it is refused.
+
+    Raises:
+        UserError: it is missing, cut off or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"The checkpoint {path} does not exist.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint ({reason})."
+        ) from None
+    if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
+        raise UserError(f"{path} is not a checkpoint of cmaml_pl.")
+    return content
+
+
+def open_run(path: Path) -> tuple[Config, RunFolder]:
+    """The configuration and files of a run that has trained.
+
+    Raises:
+        UserError: there is no such run, or it has no checkpoint yet.
+    """
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise UserError(f"{path} is not a run folder: it has no config.yaml. Give one like runs/point_goal/RUN_ID.")
+    return configuration.read(folder.config), folder
+
+
+def restore(module: nn.Module, checkpoint: Path) -> None:
+    """Give a module the parameters and buffers of a checkpoint."""
+    try:
+        module.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} is from another configuration: {error}") from None

@@ -1,0 +1,1 @@
+"""Tasks and the families that they are drawn from."""

@@ -1,0 +1,114 @@
+"""Task families: where tasks are drawn from, and the environment that runs them.
+
+A family is a frozen dataclass: its fields are the section `tasks` of the configuration.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.envs.nav2d import Nav2DEnv
+from cmaml_pl.tasks.task import Task
+
+
+class TaskFamily(Protocol):
+    """A distribution T over tasks, split into disjoint ranges of task ids."""
+
+    @property
+    def family(self) -> str:
+        """Registry name."""
+        ...
+
+    @property
+    def train(self) -> int:
+        """Number of training tasks."""
+        ...
+
+    @property
+    def validation(self) -> int:
+        """Number of validation tasks."""
+        ...
+
+    @property
+    def test(self) -> int:
+        """Number of test tasks."""
+        ...
+
+    @abstractmethod
+    def task(self, task_id: int, *, cost_limit: float) -> Task:
+        """The task with this number; always the same one."""
+
+    @abstractmethod
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
+        """An environment for batches of this family's tasks.
+
+        Args:
+            num_tasks: tasks in a batch.
+            num_envs: worlds of each task.
+            horizon: steps of an episode.
+            workers: worker processes; None is one a core. Environments that need none ignore it.
+        """
+
+
+def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Task]:
+    """All tasks of a split, "train", "validation" or "test": consecutive ranges of ids, so they never overlap."""
+    starts = {"train": 0, "validation": family.train, "test": family.train + family.validation}
+    sizes = {"train": family.train, "validation": family.validation, "test": family.test}
+    return [family.task(starts[split] + i, cost_limit=cost_limit) for i in range(sizes[split])]
+
+
+@dataclass(frozen=True)
+class Nav2DFamily:
+    """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; hazards differ from task to task.
+
+    Goals lie in every direction at distances of 1.0 to 1.2, behind the hazards.
+    """
+
+    family: str = "nav2d"
+    train: int = bounded(1000, low=1)
+    validation: int = bounded(20, low=1)
+    test: int = bounded(40, low=1)
+
+    def task(self, task_id: int, *, cost_limit: float) -> Task:
+        """See TaskFamily."""
+        rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
+        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(1.0, 1.2)
+        goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
+        return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
+
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
+        """See TaskFamily."""
+        return Nav2DEnv(num_tasks, num_envs, horizon=horizon)
+
+
+@dataclass(frozen=True)
+class LayoutFamily:
+    """Safety-Gymnasium's own task with a fixed layout, kept on every reset: the layout is the task (the paper's).
+
+    Attributes:
+        env_id: Safety-Gymnasium id, e.g. SafetyPointGoal1-v0.
+        first_layout: layout seed of task 0; task i has `first_layout` + i.
+    """
+
+    family: str = "layout"
+    train: int = bounded(64, low=1)
+    validation: int = bounded(8, low=1)
+    test: int = bounded(16, low=1)
+    env_id: str = "SafetyPointGoal1-v0"
+    first_layout: int = bounded(0, low=0)
+
+    def task(self, task_id: int, *, cost_limit: float) -> Task:
+        """See TaskFamily."""
+        return Task("layout", task_id, layout_seed=self.first_layout + task_id, cost_limit=cost_limit)
+
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
+        """See TaskFamily."""
+        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
+        from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
+
+        return ParallelSafetyEnv(self.env_id, num_tasks, num_envs, horizon=horizon, num_workers=workers)

@@ -1,0 +1,49 @@
+"""Small objects that several tests need."""
+
+import torch
+
+from cmaml_pl.math.gaussian import gaussian_log_prob
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.rollout.task_data import TaskData
+
+
+def make_actor(
+    observation_size: int = 3, action_size: int = 2, hidden: tuple[int, ...] = (5,), seed: int = 0
+) -> GaussianActor:
+    return GaussianActor(
+        observation_size,
+        action_size,
+        hidden=hidden,
+        init_log_std=-0.5,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def make_task_data(
+    actor: GaussianActor,
+    theta: torch.Tensor,
+    *,
+    samples: int = 40,
+    episode_cost: float = 10.0,
+    cost_limit: float = 5.0,
+    seed: int = 1,
+) -> TaskData:
+    """Actions drawn from `theta` (tasks, P) in random states, with random advantages."""
+    generator = torch.Generator().manual_seed(seed)
+    tasks, size = len(theta), actor.normaliser.mean.numel()
+    features = torch.randn(tasks, samples, size, generator=generator)
+    with torch.no_grad():
+        loc, scale = actor.stacked(theta, features)
+    action = loc + scale * torch.randn(loc.shape, generator=generator)
+    return TaskData(
+        features=features,
+        action=action,
+        log_prob=gaussian_log_prob(loc, scale, action),
+        loc=loc,
+        scale=scale,
+        reward_advantage=torch.randn(tasks, samples, generator=generator),
+        cost_advantage=torch.randn(tasks, samples, generator=generator),
+        episode_return=torch.zeros(tasks),
+        episode_cost=torch.full((tasks,), episode_cost),
+        cost_limit=torch.full((tasks,), cost_limit),
+    )

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from cmaml_pl.math.advantages import (
+    complete_episodes,
+    episode_cost_from_value,
+    gae,
+    mean_episode_sum,
+    standardise,
+)
+
+
+def rollout(seed=0, tasks=2, envs=3, time=12):
+    """Random signals with a termination and a truncation inside, and a cut at the end."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (tasks, envs, time, 1)
+    signal, value, next_value = (torch.randn(shape, generator=g) for _ in range(3))
+    terminated = torch.zeros(shape, dtype=torch.bool)
+    truncated = torch.zeros(shape, dtype=torch.bool)
+    terminated[0, 0, 4] = True
+    truncated[0, 1, 7] = True
+    truncated[1, 2, 2] = truncated[1, 2, 9] = True
+    truncated[:, :, -1] = True
+    return signal, value, next_value, terminated | truncated, terminated
+
+
+@pytest.mark.parametrize(("gamma", "lmbda"), [(0.99, 0.95), (0.9, 0.0), (1.0, 1.0)])
+def test_gae_equals_a_naive_loop_across_truncations(gamma, lmbda):
+    signal, value, next_value, done, terminated = rollout()
+    expected = torch.zeros_like(signal)
+    for p in range(signal.shape[0]):
+        for e in range(signal.shape[1]):
+            ahead = 0.0
+            for t in reversed(range(signal.shape[2])):
+                at = (p, e, t, 0)
+                if done[at]:
+                    ahead = 0.0  # nothing of the next episode
+                bootstrap = 0.0 if terminated[at] else next_value[at]
+                delta = signal[at] + gamma * bootstrap - value[at]
+                ahead = delta + gamma * lmbda * ahead
+                expected[at] = ahead
+    result = gae(signal, value, next_value, done, terminated, gamma=gamma, lmbda=lmbda)
+    torch.testing.assert_close(result, expected)
+
+
+def test_gae_of_the_next_episode_leaves_the_one_before_alone():
+    signal, value, next_value, done, terminated = rollout()
+    before = gae(signal, value, next_value, done, terminated, gamma=0.99, lmbda=0.95)
+    signal[0, 1, 8:] += 100.0  # the episode after the truncation at 7
+    after = gae(signal, value, next_value, done, terminated, gamma=0.99, lmbda=0.95)
+    torch.testing.assert_close(after[0, 1, :8], before[0, 1, :8])
+
+
+def test_episode_sums_leave_out_what_did_not_end():
+    signal = torch.ones(1, 2, 6, 1)
+    done = torch.zeros(1, 2, 6, 1, dtype=torch.bool)
+    done[0, 0, 3] = True  # one episode of 4 steps, two steps of another
+    done[0, 1, 1] = done[0, 1, 5] = True  # episodes of 2 and 4 steps
+    assert complete_episodes(done).sum() == 10
+    torch.testing.assert_close(mean_episode_sum(signal, done), torch.tensor([10 / 3]))
+
+
+def test_standardised_advantages_have_mean_zero_and_variance_one_in_each_task():
+    advantage = (
+        torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1e-3], [1.0], [1e3]]) + 7
+    )
+    result = standardise(advantage)
+    torch.testing.assert_close(result.mean(dim=1), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(result.square().mean(dim=1), torch.ones(3), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.7, -1e6])
+def test_a_constant_advantage_becomes_zero_and_not_noise(constant):
+    assert torch.equal(standardise(torch.full((2, 30), constant)), torch.zeros(2, 30))
+
+
+@pytest.mark.parametrize(("gamma", "horizon"), [(0.99, 1000), (0.9, 7), (0.5, 1), (1.0, 30)])
+def test_episode_units_are_exact_for_a_cost_that_is_spread_evenly(gamma, horizon):
+    rate = 0.3
+    value = sum(rate * gamma**t for t in range(horizon))
+    cost = episode_cost_from_value(torch.tensor(value), gamma=gamma, horizon=horizon)
+    torch.testing.assert_close(cost, torch.tensor(rate * horizon))

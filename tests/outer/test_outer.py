@@ -1,0 +1,98 @@
+import pytest
+import torch
+from tests.helpers import make_actor, make_task_data
+
+from cmaml_pl.inner.base import lagrangian_advantage
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.outer.methods import FOMAML
+from cmaml_pl.outer.safety import safety_gradient, safety_weight
+from cmaml_pl.registry import OUTER_METHODS
+
+
+@pytest.mark.parametrize("name", sorted(OUTER_METHODS))
+def test_every_outer_method_gives_a_finite_direction_and_leaves_its_inputs_alone(name):
+    actor = make_actor()
+    theta = actor.vector()
+    adapted = theta.expand(3, -1) + 0.1
+    before = adapted.clone()
+    post = make_task_data(actor, adapted)
+    gradient = OUTER_METHODS[name]().gradient(actor, theta, adapted, torch.zeros(3), post)
+    assert gradient.shape == theta.shape
+    assert gradient.isfinite().all()
+    assert gradient.norm() > 0
+    assert torch.equal(adapted, before)
+
+
+def linear_actor() -> GaussianActor:
+    """mu(s) = W s + b with D = A = 1, whose score is known by hand."""
+    return make_actor(observation_size=1, action_size=1, hidden=())
+
+
+def test_the_first_order_gradient_equals_a_case_computed_by_hand():
+    actor = linear_actor()
+    names = [name for name, _ in actor.named_parameters()]
+    assert names == ["log_std", "mean.0.weight", "mean.0.bias"]
+    adapted = torch.tensor([[-0.5, 0.3, 0.1], [0.2, -0.4, 0.0]])
+    post = make_task_data(actor, adapted, samples=15)
+    multiplier = torch.tensor([0.5, 2.0])
+    gradient = FOMAML().gradient(actor, torch.zeros(3), adapted, multiplier, post)
+    # with ratio = 1: grad L_p = -mean A grad log pi, and with z = (a - mu) / sigma, averaged over p,
+    # d/dlog_std = z^2 - 1, d/dW = z s / sigma, d/db = z / sigma
+    advantage = lagrangian_advantage(post, multiplier)
+    by_hand = torch.zeros(3)
+    for p in range(2):
+        log_std, w, b = adapted[p]
+        sigma = log_std.exp()
+        s, a = post.features[p, :, 0], post.action[p, :, 0]
+        z = (a - (w * s + b)) / sigma
+        score = torch.stack([z**2 - 1, z * s / sigma, z / sigma])
+        by_hand -= 0.5 * (score * advantage[p]).mean(dim=1)
+    torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_the_lagrangian_advantage_weighs_reward_and_cost():
+    actor = make_actor()
+    data = make_task_data(actor, actor.vector().expand(2, -1))
+    standard = lambda x: (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True, correction=0)  # noqa: E731
+    expected = (standard(data.reward_advantage) - 3.0 * standard(data.cost_advantage)) / 4.0
+    torch.testing.assert_close(lagrangian_advantage(data, torch.tensor([3.0, 3.0])), expected)
+
+
+def test_descending_the_safety_term_lowers_the_probability_of_costly_actions():
+    actor = make_actor()
+    theta = actor.vector()
+    pre = make_task_data(actor, theta.expand(2, -1), samples=300)
+    direction = safety_gradient(actor, theta, pre, include_log_std=False)
+    moved = (theta - 1e-3 * direction).expand(2, -1)
+    loc, scale = actor.stacked(moved, pre.features)
+    log_prob = torch.distributions.Normal(loc, scale).log_prob(pre.action).sum(-1)
+    change = log_prob - pre.log_prob
+    costly = pre.cost_advantage > 0.5
+    assert change[costly].mean() < 0 < change[pre.cost_advantage < -0.5].mean()
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_the_safety_term_moves_the_noise_only_when_asked(include):
+    actor = make_actor()
+    pre = make_task_data(actor, actor.vector().expand(2, -1))
+    direction = safety_gradient(actor, actor.vector(), pre, include_log_std=include)
+    assert (direction[actor.log_std_slice].abs().sum() > 0) == include
+
+
+def test_a_value_that_depends_on_the_state_alone_would_be_no_safety_term():
+    """Why the code takes A_C where the paper prints V_C(s): over the actions, the score times V(s) averages to zero."""
+    actor = linear_actor()
+    theta = actor.vector()
+    pre = make_task_data(actor, theta.expand(1, -1), samples=200_000)
+    value = pre.features[..., 0]  # any function of s
+    printed = safety_gradient(actor, theta, type(pre)(**{**vars(pre), "cost_advantage": value}), include_log_std=True)
+    meant = safety_gradient(
+        actor, theta, type(pre)(**{**vars(pre), "cost_advantage": pre.action[..., 0]}), include_log_std=True
+    )
+    assert printed.norm() < 0.02 * meant.norm()
+
+
+def test_the_weight_of_the_safety_term():
+    eta = torch.tensor([0.0, 1.0, 3.0])
+    torch.testing.assert_close(safety_weight(eta, "ratio"), torch.tensor([0.0, 0.5, 0.75]))
+    torch.testing.assert_close(safety_weight(eta, "raw"), eta)

@@ -1,0 +1,82 @@
+import pytest
+import torch
+from tests.helpers import make_actor
+
+from cmaml_pl.math.gaussian import gaussian_log_prob
+from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
+
+TASKS, ENVS, HORIZON = 3, 4, 6
+
+
+@pytest.fixture
+def rollouts():
+    env = Nav2DFamily().make_env(TASKS, ENVS, horizon=HORIZON, workers=None)
+    actor = make_actor(observation_size=18, hidden=(8,))
+    result = Rollouts(env, actor, seed=0)
+    result.set_tasks(split_tasks(Nav2DFamily(), "train", cost_limit=2.0)[:TASKS])
+    yield result
+    result.close()
+
+
+def stacked(rollouts):
+    theta = rollouts._policy._actor[0].vector().expand(TASKS, -1).clone()
+    return theta + torch.arange(TASKS)[:, None] * 0.05
+
+
+def test_a_rollout_is_one_episode_of_every_world_with_the_keys_that_updates_read(rollouts):
+    batch = rollouts.collect(stacked(rollouts), "test")
+    assert batch.shape == (TASKS, ENVS, HORIZON)
+    assert batch["observation"].shape == (TASKS, ENVS, HORIZON, 18)
+    assert batch["action_log_prob"].shape == (TASKS, ENVS, HORIZON)
+    for key in ("reward", "cost", "done", "terminated", "truncated"):
+        assert batch["next", key].shape == (TASKS, ENVS, HORIZON, 1)
+    assert batch["next", "truncated"][:, :, -1].all()
+    assert not batch["next", "done"][:, :, :-1].any()
+
+
+def test_every_task_is_run_by_its_own_parameters(rollouts):
+    theta = stacked(rollouts)
+    batch = rollouts.collect(theta, "test")
+    actor = rollouts._policy._actor[0]
+    for p in range(TASKS):
+        actor.set_vector(theta[p])
+        loc, scale = actor(batch["observation"][p])
+        torch.testing.assert_close(batch["loc"][p], loc)
+        torch.testing.assert_close(batch["scale"][p], scale)
+    log_prob = gaussian_log_prob(batch["loc"], batch["scale"], batch["action"])
+    torch.testing.assert_close(batch["action_log_prob"], log_prob)
+
+
+def test_the_stream_alone_decides_the_numbers(rollouts):
+    theta = stacked(rollouts)
+    first = rollouts.collect(theta, "a", 1)
+    other = rollouts.collect(theta, "a", 2)
+    again = rollouts.collect(theta, "a", 1)
+    assert torch.equal(first["action"], again["action"])
+    assert torch.equal(first["observation"], again["observation"])
+    assert not torch.equal(first["action"], other["action"])
+
+
+def test_a_rollout_keeps_its_numbers_when_the_next_one_is_collected(rollouts):
+    first = rollouts.collect(stacked(rollouts), "a")
+    before = first.clone()
+    rollouts.collect(stacked(rollouts), "b")
+    assert torch.equal(first["observation"], before["observation"])
+    assert torch.equal(first["next", "reward"], before["next", "reward"])
+
+
+def test_a_short_batch_of_tasks_gives_as_many_rows(rollouts):
+    tasks = split_tasks(Nav2DFamily(), "validation", cost_limit=2.0)
+    theta = stacked(rollouts)
+    rollouts.set_tasks(tasks[:2])
+    short = rollouts.collect(theta[:2], "a")
+    assert short.shape == (2, ENVS, HORIZON)
+    rollouts.set_tasks([tasks[0], tasks[1], tasks[0]])
+    assert torch.equal(rollouts.collect(theta[[0, 1, 0]], "a")[:2]["observation"], short["observation"])
+
+
+def test_threads_are_given_back(rollouts):
+    threads = torch.get_num_threads()
+    rollouts.collect(stacked(rollouts), "a")
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,126 @@
+import dataclasses
+
+import pytest
+
+from cmaml_pl.config import Config, experiments, flatten, load, read, save
+from cmaml_pl.errors import UserError
+from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+
+
+@pytest.mark.parametrize("exp", experiments())
+def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
+    config = load(exp)
+    assert config.exp == exp
+    save(config, tmp_path / "config.yaml")
+    assert read(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.meta_iterations=7", "train.meta_iterations", 7),
+        ("inner.max_kl=1e-3", "inner.max_kl", 1e-3),
+        ("inner.cost_limit=inf", "inner.cost_limit", float("inf")),
+        ("policy.hidden=[32,16]", "policy.hidden", [32, 16]),
+        ("run.id=null", "run.id", None),
+        ("safety.dead_band=true", "safety.dead_band", True),
+        ("trainer.max_time=00:00:10:00", "trainer.max_time", "00:00:10:00"),
+        ("tasks.train=33", "tasks.train", 33),
+        ("logger.wandb=disabled", "logger.wandb", "disabled"),
+    ],
+)
+def test_every_key_can_be_overridden(override, key, value):
+    assert flatten(load("nav2d", [override]))[key] == value
+
+
+def test_the_keys_that_others_rely_on():
+    keys = flatten(load("point_goal"))
+    for key in [
+        "exp",
+        "seed",
+        "run.dir",
+        "run.id",
+        "run.resume",
+        "train.meta_iterations",
+        "train.tasks_per_batch",
+        "rollout.envs_per_task",
+        "rollout.horizon",
+        "inner.method",
+        "inner.steps",
+        "inner.max_kl",
+        "inner.cost_limit",
+        "outer.method",
+        "outer.lr",
+        "safety.eta",
+        "safety.eta_lr",
+        "logger.wandb",
+    ]:
+        assert key in keys
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.meta_iteration=3", "no key train.meta_iteration. Did you mean train.meta_iterations?"),
+        ("meta_iterations=3", "Did you mean train.meta_iterations?"),
+        ("trian.meta_iterations=3", "Did you mean train"),
+        ("inner.max_lk=0.1", "Did you mean inner.max_kl?"),
+        ("train.meta_iterations=many", "train.meta_iterations has a wrong value"),
+        ("train.meta_iterations=1.5", "train.meta_iterations has a wrong value"),
+        ("inner.max_kl=[1,2]", "inner.max_kl has a wrong value"),
+        ("seed=null", "seed has a wrong value"),
+        ("safety.dead_band=maybe", "safety.dead_band has a wrong value"),
+        ("inner.cost_limit=-1", "inner.cost_limit is -1.0, but must be at least 0"),
+        ("inner.cost_limit=nan", "inner.cost_limit is nan, but must be a number"),
+        ("inner.max_kl=0", "inner.max_kl is 0.0, but must be greater than 0"),
+        ("train.tasks_per_batch=0", "train.tasks_per_batch is 0, but must be at least 1"),
+        ("train.tasks_per_batch=5000", "train.tasks_per_batch is 5000, but tasks.train offers only 1000"),
+        ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
+        ("policy.hidden=[64,0]", "policy.hidden is [64, 0], but must be at least 1"),
+        ("critic.gamma=1.1", "critic.gamma is 1.1, but must be at most 1"),
+        ("inner.method=trpo", "inner.method is 'trpo', but must be one of"),
+        ("outer.method=null", "outer.method is None, but must be one of"),
+        ("tasks.family=maze", "tasks.family is 'maze', but must be one of"),
+        ("logger.wandb=sometimes", "logger.wandb is 'sometimes', but must be one of auto"),
+        ("inner=3", "inner is a section"),
+        ("trainer=3", "trainer is a section"),
+        ("horizon", "'horizon' is not an override"),
+        ("=3", "'=3' is not an override"),
+        ("policy.hidden=[64", "cannot be read"),
+        ("train.meta_iterations.twice=3", "train.meta_iterations has a wrong value"),
+    ],
+)
+def test_a_bad_override_names_its_key_and_says_what_is_expected(override, message):
+    with pytest.raises(UserError) as error:
+        load("nav2d", [override])
+    assert message in str(error.value)
+
+
+def test_an_unknown_experiment_lists_those_that_exist():
+    with pytest.raises(UserError) as error:
+        load("pointgoal")
+    assert "Did you mean point_goal?" in str(error.value)
+    for exp in experiments():
+        assert exp in str(error.value)
+
+
+def test_a_stored_configuration_that_is_no_yaml_says_which_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("exp: [point")
+    with pytest.raises(UserError, match=r"config\.yaml is not a readable YAML file"):
+        read(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="does not exist"):
+        read(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("registry", [INNER_METHODS, OUTER_METHODS, TASK_FAMILIES])
+def test_registered_classes_are_frozen_dataclasses_that_know_their_name(registry):
+    for name, cls in registry.items():
+        instance = cls()
+        assert name in (getattr(instance, "method", None), getattr(instance, "family", None))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            instance.anything = 1
+
+
+def test_the_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3
