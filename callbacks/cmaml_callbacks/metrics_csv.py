@@ -1,7 +1,6 @@
 """metrics.csv: one line a meta-iteration, also after a resume."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ class MetricsCSV(Callback):
             writer = csv.DictWriter(file, fieldnames=list(names))
             writer.writeheader()
             writer.writerows(self._lines)
-        os.replace(scratch, self.path)
+        scratch.replace(self.path)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -47,7 +47,8 @@ class SafetyCritic(Callback):
 
     def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
         """One regression on `module.pre`; returns loss, explained_variance and episode_cost."""
-        assert self._optimizer is not None and module.pre is not None
+        assert self._optimizer is not None, "on_fit_start has not run"
+        assert module.pre is not None, "no meta-iteration has run"
         states, cost = module.estimator.transitions(module.pre.rollout), module.pre.rollout["next", "cost"]
         target = cost_to_go(states, cost, gamma=module.estimator.cost_gamma)
         explained = explained_variance(module.safety_critic, states.features, target)

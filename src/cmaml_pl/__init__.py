@@ -2,7 +2,4 @@
 
 from importlib.metadata import version
 
-try:
-    __version__ = version("cmaml_pl")
-except Exception:
-    __version__ = "0"
+__version__ = version("cmaml_pl")

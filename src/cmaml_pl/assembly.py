@@ -138,6 +138,7 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
         return None
     offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
     folder.path.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where the run is
     return WandbLogger(
         project=config.logger.project,
         group=config.logger.group,

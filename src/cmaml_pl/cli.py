@@ -5,13 +5,19 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
+from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.meta_test import evaluate_runs
+from cmaml_pl.runs import prepare_run, restore
 
 console = Console(highlight=False)
 
@@ -19,6 +25,7 @@ EXPECTED_WARNINGS = (
     ".*does not have many workers.*",  # a loader that serves descriptions of tasks needs none
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
     "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
+    ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
 )
 """Warnings of dependencies that say nothing to a user, by name."""
 
@@ -51,9 +58,6 @@ def help_text(overrides: Sequence[str] = ()) -> None:
 
 def train(overrides: Sequence[str]) -> None:
     """Meta-train an experiment, exp=NAME, or go on with a checkpoint, run.resume=PATH."""
-    from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
-    from cmaml_pl.runs import prepare_run, restore
-
     config, folder, checkpoint = prepare_run(overrides)
     with open_module(config) as module:
         if checkpoint:
@@ -70,22 +74,30 @@ def train(overrides: Sequence[str]) -> None:
                 console.print(f"Stopped. Go on with run.resume={folder.last_checkpoint}", soft_wrap=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _print_summary(metrics, cost_limit=config.inner.cost_limit)
-    for what, path in (
-        ("curves", folder.learning_curves),
-        ("metrics", folder.metrics),
-        ("checkpoint", folder.last_checkpoint),
-    ):
-        console.print(f"  {what:<10} {path}", soft_wrap=True)
+    for what, where in {
+        "curves": folder.learning_curves,
+        "metrics": folder.metrics,
+        "checkpoint": folder.last_checkpoint,
+        **_wandb_run(trainer),
+    }.items():
+        console.print(f"  {what:<10} {where}", soft_wrap=True)
 
 
 def evaluate(overrides: Sequence[str]) -> None:
     """Adapt on held-out test tasks, from the learned and from a random initialisation: run=RUN_FOLDER."""
-    from cmaml_pl.evaluation.meta_test import evaluate_runs
-
     evaluate_runs(overrides, console)
 
 
 VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "help": help_text}
+
+
+def _wandb_run(trainer: Trainer) -> dict[str, str]:
+    """Where the W&B run is: its address, or the command that uploads an offline one."""
+    logger = find_wandb_logger(trainer)
+    if logger is None:
+        return {}
+    run = logger.experiment
+    return {"W&B": f"wandb sync {Path(run.dir).parent}" if run.offline else str(run.url)}
 
 
 def _print_summary(metrics: Mapping[str, float], *, cost_limit: float) -> None:

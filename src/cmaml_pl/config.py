@@ -1,7 +1,7 @@
 """Configuration: every default, with its unit and source, and how an experiment is loaded.
 
-YAML files hold only what differs from these defaults; `key=value` overrides come last. The sections `tasks`, `inner` and
-`outer` are the fields of the family and methods that `tasks.family`, `inner.method` and `outer.method` name.
+YAML files hold only what differs from these defaults; `key=value` overrides come last. The sections `tasks`, `inner`
+and `outer` are the fields of the family and methods that `tasks.family`, `inner.method` and `outer.method` name.
 """
 
 import dataclasses
@@ -153,10 +153,10 @@ def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Conf
         raise UserError(f"The overrides {' '.join(overrides)} do not fit: {str(error).splitlines()[0]}.") from None
     assert isinstance(changes, DictConfig)
     schema = _writable(OmegaConf.structured(Config))
-    for key in changes:
-        is_section = key in SECTIONS or isinstance(schema._get_node(key), DictConfig) if key in schema else False
-        if is_section and not isinstance(changes._get_node(key), DictConfig):
-            raise UserError(f"{key} is a section, not a value: write {key}.NAME=value.")
+    for name in [str(key) for key in changes if key in schema]:
+        is_section = name in SECTIONS or isinstance(schema._get_node(name), DictConfig)
+        if is_section and not isinstance(changes._get_node(name), DictConfig):
+            raise UserError(f"{name} is a section, not a value: write {name}.NAME=value.")
     for section, (selector, registry, default) in SECTIONS.items():
         name = OmegaConf.select(changes, f"{section}.{selector}", default=default)
         if name not in registry:
@@ -226,7 +226,7 @@ def _read_yaml(path: Path) -> DictConfig:
         content = OmegaConf.load(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist, but a configuration was expected there.") from None
-    except Exception as error:  # PyYAML's and OmegaConf's errors have no common parent
+    except Exception as error:  # noqa: BLE001  (PyYAML's and OmegaConf's errors have no common parent)
         raise UserError(f"{path} is not a readable YAML file: {error}") from None
     if not isinstance(content, DictConfig):
         raise UserError(f"{path} must hold keys and values.")
@@ -235,12 +235,12 @@ def _read_yaml(path: Path) -> DictConfig:
 
 def _explain(error: OmegaConfBaseException, schema: DictConfig) -> UserError:
     """Turn OmegaConf's error into one that names the key and helps."""
-    key = error.full_key or error.key or "?"
+    key = str(error.full_key or error.key)
     if error.msg and "not in" in str(error.msg).splitlines()[0]:
-        known = [name for name in _keys(schema)]
-        close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+        known = list(_keys(schema))
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         if not close:  # the right name in the wrong section
-            leaf = str(key).rsplit(".", 1)[-1]
+            leaf = key.rsplit(".", 1)[-1]
             close = [name for name in known if name.rsplit(".", 1)[-1] == leaf][:1]
         hint = f" Did you mean {close[0]}?" if close else f" The sections are {', '.join(schema)}."
         return UserError(f"There is no key {key}.{hint}")
@@ -250,10 +250,11 @@ def _explain(error: OmegaConfBaseException, schema: DictConfig) -> UserError:
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in node:
-        yield f"{prefix}{key}"
+        name = f"{prefix}{key!s}"
+        yield name
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
-            yield from _keys(child, f"{prefix}{key}.")
+            yield from _keys(child, f"{name}.")
 
 
 def _check_together(config: Config) -> None:

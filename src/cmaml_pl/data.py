@@ -68,6 +68,10 @@ class TaskDataModule(LightningDataModule):
         """All test tasks; the last batch may be short."""
         return self._loader("test", None)
 
+    def transfer_batch_to_device(self, batch: list[Task], device: torch.device, dataloader_idx: int) -> list[Task]:
+        """Tasks are descriptions, not tensors: nothing to move."""
+        return batch
+
     def _loader(self, split: str, sampler: Sampler[int] | None) -> DataLoader[Task]:
         tasks = self.splits[split]
         return DataLoader(
@@ -75,5 +79,5 @@ class TaskDataModule(LightningDataModule):
             batch_size=self.tasks_per_batch,
             sampler=sampler,
             collate_fn=list,
-            generator=torch.Generator(),  # for workers, of which there are none; the default draws globally all the same
+            generator=torch.Generator(),  # there are no workers to seed; the default draws globally all the same
         )

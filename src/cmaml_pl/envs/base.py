@@ -20,4 +20,4 @@ class TaskEnv(EnvBase):
 
     @abstractmethod
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give row p of the batch the task ``tasks[p]``; takes effect at the next reset and holds on every later one."""
+        """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones."""

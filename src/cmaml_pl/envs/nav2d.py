@@ -17,9 +17,9 @@ LIDAR_RANGE = 1.0
 """Distance at which a hazard is out of sight."""
 MAX_STEP = 0.05
 """Distance covered in one step by an action of length 1."""
-HAZARDS = 3
+HAZARDS = 2
 """Hazard discs around the start."""
-HAZARD_RADIUS = 0.33
+HAZARD_RADIUS = 0.5
 START_NOISE = 0.02
 """Half width of the square in which an episode starts."""
 ARENA = 2.0
@@ -29,12 +29,12 @@ ARENA = 2.0
 def place_hazards(layout_seed: int) -> Tensor:
     """Centres of a task's hazards, (HAZARDS, 2).
 
-    They stand around the start at distances of 0.57 to 0.63, evenly but for a random turn and jitter, whatever the
-    goal: so the hazards, which are observed, do not give the goal away, and more than half of all directions are blocked.
+    They stand around the start at distances of 0.66 to 0.70, evenly but for a random turn and jitter, whatever the
+    goal: so the hazards, which are observed, do not give the goal away. More than half of all directions are blocked.
     """
     rng = np.random.default_rng(layout_seed)
     angle = 2 * np.pi * (np.arange(HAZARDS) + 0.1 * rng.uniform(-1, 1, HAZARDS)) / HAZARDS + rng.uniform(0, 2 * np.pi)
-    distance = rng.uniform(0.57, 0.63, HAZARDS)
+    distance = rng.uniform(0.66, 0.70, HAZARDS)
     return torch.as_tensor(distance[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), dtype=torch.float32)
 
 

@@ -74,7 +74,7 @@ def _adapt_all(module: CMAML, config: Config, method: str, theta: Tensor, steps:
 
 
 def evaluate_runs(overrides: Sequence[str], console: Console) -> None:
-    """The verb: run=RUN_FOLDER or run=[FOLDER,FOLDER,...], steps=K; writes evaluation.csv into each and prints means."""
+    """The verb: run=RUN_FOLDER or run=[FOLDER,...], steps=K; writes evaluation.csv into each and prints means."""
     request = configuration.parse_overrides(overrides)
     unknown = set(request) - {"run", "steps"}
     if unknown or "run" not in request:

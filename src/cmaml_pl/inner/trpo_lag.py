@@ -1,4 +1,4 @@
-"""TRPO-Lagrangian: a trust-region step on the Lagrangian (Ray, Achiam & Amodei 2019, "Benchmarking safe exploration")."""
+"""TRPO-Lagrangian (Ray, Achiam & Amodei 2019, "Benchmarking safe exploration in deep RL")."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ class TRPOLag:
         cost_limit: d, undiscounted cost per episode.
         multiplier_init: lambda before anything was learned (OmniSafe).
         multiplier_lr: a_lambda, per unit of episode cost; tuned on validation tasks.
-        multiplier_carry: share of the tasks' mean change of lambda that the next tasks start from. Below 1 lambda reacts
-            at once within a task and slowly from task to task, without which cost and return swing (tuned on nav2d).
+        multiplier_carry: share of the tasks' mean change of lambda that the next tasks start from. Below 1 lambda
+            reacts at once within a task and slowly from task to task; at 1 cost and return swing (tuned on nav2d).
         multiplier_max: largest lambda; keeps a hopeless task from silencing the reward for all others.
         cg_iterations: products with the Fisher matrix (OmniSafe: 15).
         cg_damping: added to its diagonal (OmniSafe).

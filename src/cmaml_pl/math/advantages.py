@@ -13,7 +13,9 @@ def gae(
 ) -> Tensor:
     """Generalised advantage estimate of a reward or a cost (Schulman et al. 2016, eq. 16).
 
-    delta_t = signal_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t);  A_t = delta_t + gamma lmbda (1 - done_t) A_{t+1}.
+    delta_t = signal_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t),
+    A_t = delta_t + gamma lmbda (1 - done_t) A_{t+1}.
+
     An episode that is cut by its time limit is `done` but not `terminated`: it bootstraps from its last state, and
     nothing of the next episode reaches it.
 
@@ -29,6 +31,7 @@ def gae(
     Returns:
         The advantage, same shape.
     """
+    advantage: Tensor
     advantage, _ = generalized_advantage_estimate(gamma, lmbda, value, next_value, signal, done, terminated)
     return advantage
 
@@ -49,7 +52,7 @@ def complete_episodes(done: Tensor) -> Tensor:
 
 
 def mean_episode_sum(signal: Tensor, done: Tensor) -> Tensor:
-    """Mean undiscounted sum per complete episode, (tasks, envs, time, 1) -> (tasks,): the unit of return and cost limit.
+    """Mean undiscounted sum per complete episode, (tasks, envs, time, 1) -> (tasks,), the unit of cost limits.
 
     Steps of an episode that had not ended when the batch did are left out, so they cannot leak into another one.
     """

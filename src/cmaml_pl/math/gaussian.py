@@ -1,16 +1,17 @@
 """Diagonal Gaussians over the last axis."""
 
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 
-def _normal(loc: Tensor, scale: Tensor) -> Independent:
+def _normal(loc: Tensor, scale: Tensor) -> Distribution:
     return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
 
 
 def gaussian_log_prob(loc: Tensor, scale: Tensor, value: Tensor) -> Tensor:
     """Log N(value; loc, scale^2), nats: (..., A), (..., A), (..., A) -> (...)."""
-    return _normal(loc, scale).log_prob(value)
+    log_prob: Tensor = _normal(loc, scale).log_prob(value)
+    return log_prob
 
 
 def gaussian_kl(loc: Tensor, scale: Tensor, new_loc: Tensor, new_scale: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def conjugate_gradient(
 def natural_step(product: TaskFunction, gradient: Tensor, *, max_kl: float, iterations: int) -> Tensor:
     """The longest step along F^-1 g within the quadratic trust region, (tasks, P).
 
-    s = F^-1 g;  step = sqrt(2 max_kl / s^T F s) s, so that 1/2 step^T F step = max_kl. A zero gradient gives a zero step.
+    s = F^-1 g;  step = sqrt(2 max_kl / s^T F s) s, so that 1/2 step^T F step = max_kl. No gradient gives no step.
     """
     s = conjugate_gradient(product, gradient, iterations=iterations)
     curvature = (s * product(s)).sum(dim=1, keepdim=True)

@@ -68,7 +68,9 @@ def advantages(
 def reward_to_go(critic: ValueNetwork, states: Transitions, reward: Tensor, *, gamma: float) -> Tensor:
     """Discounted sum of rewards, (tasks, envs, time, 1); beyond a time limit `critic` goes on."""
     value, next_value = critic(states.features), critic(states.next_features)
-    return gae(reward, value, next_value, states.done, states.terminated, gamma=gamma, lmbda=1.0) + value
+    beyond = gae(reward, value, next_value, states.done, states.terminated, gamma=gamma, lmbda=1.0)
+    result: Tensor = beyond + value
+    return result
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The networks: a Gaussian actor, value networks and the observation normaliser."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.func import functional_call, vmap
 def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Generator) -> nn.Sequential:
     """Tanh layers of `sizes` with orthogonal weights (gain sqrt 2, the last `output_gain`) and zero biases."""
     layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # its own initialisation would draw globally
         last = i == len(sizes) - 2
         nn.init.orthogonal_(linear.weight, output_gain if last else 2.0**0.5, generator=generator)

@@ -107,11 +107,12 @@ class Rollouts:
         Returns:
             TensorDict [tasks, envs, time] with the keys of DESIGN's table of names.
         """
+        batches = self._batches  # before anything is seeded: a new collector tries the policy out
         self._policy.theta = theta[torch.arange(self.num_tasks) % len(theta)]
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         with single_thread():
-            batch: TensorDict = next(self._batches)
+            batch: TensorDict = next(batches)
         return batch[: self._given]
 
     def close(self) -> None:

@@ -64,9 +64,9 @@ def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Ta
 
 @dataclass(frozen=True)
 class Nav2DFamily:
-    """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; hazards differ from task to task.
+    """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; every task has its hazards.
 
-    Goals lie in every direction at distances of 1.0 to 1.2, behind the hazards.
+    Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards.
     """
 
     family: str = "nav2d"
@@ -77,7 +77,7 @@ class Nav2DFamily:
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
-        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(1.0, 1.2)
+        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(1.2, 1.3)
         goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
         return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
 

@@ -1,0 +1,197 @@
+"""The real commands, small, in processes of their own."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmaml_pl.config import experiments
+
+TINY = [
+    "train.meta_iterations=2",
+    "train.tasks_per_batch=2",
+    "train.validate_every=2",
+    "tasks.train=4",
+    "tasks.validation=3",
+    "tasks.test=2",
+    "rollout.envs_per_task=2",
+    "rollout.horizon=20",
+    "inner.steps=1",
+]
+
+
+def cmaml(*arguments, cwd, env=None, code=0):
+    """Run `python -m cmaml_pl`; assert the exit code and that no traceback is shown; return what was printed."""
+    result = subprocess.run(
+        [sys.executable, "-m", "cmaml_pl", *arguments],
+        cwd=cwd,
+        env={**os.environ, "WANDB_SILENT": "true", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    printed = result.stdout + result.stderr
+    assert result.returncode == code, printed
+    assert "Traceback" not in printed, printed
+    return printed
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def final_state(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.mark.parametrize("exp", experiments())
+def test_every_experiment_trains_two_tiny_iterations_and_leaves_its_files(exp, tmp_path):
+    printed = cmaml("train", f"exp={exp}", "run.id=a", "logger.wandb=offline", *TINY, cwd=tmp_path)
+    folder = tmp_path / "runs" / exp / "a"
+    for name in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "learning_curves.png"):
+        assert (folder / name).stat().st_size > 0
+    assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    assert "learning_curves.png" in printed
+    assert "Warning" not in printed
+    rows = lines(folder / "metrics.csv")
+    assert [row["iteration"] for row in rows] == ["1", "2"]
+    for name in (
+        "pre/return",
+        "pre/cost",
+        "post/return",
+        "post/cost",
+        "post/violation_rate",
+        "eta",
+        "lambda/mean",
+        "inner/kl",
+        "safety_critic/loss",
+        "safety_critic/explained_variance",
+        "safety_critic/episode_cost",
+        "throughput/env_steps_per_s",
+        "throughput/env_steps",
+        "val/post/return",
+        "val/post/cost",
+        "val/pre/return",
+        "val/pre/cost",
+    ):
+        assert torch.isfinite(torch.tensor(float(rows[-1][name]))), name
+    assert float(rows[-1]["throughput/env_steps"]) == 2 * 2 * 2 * 2 * 20  # iterations, rollouts, tasks, envs, horizon
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of four iterations, and the folder that it was started in."""
+    start = tmp_path_factory.mktemp("trained")
+    cmaml("train", "exp=nav2d", "run.id=whole", "logger.wandb=disabled", *TINY, "train.meta_iterations=4", cwd=start)
+    return start, start / "runs/nav2d/whole"
+
+
+def test_a_run_that_stops_and_resumes_equals_one_that_does_not(trained, tmp_path):
+    _, whole = trained
+    start = ["exp=nav2d", "run.id=parts", "logger.wandb=offline", *TINY]
+    cmaml("train", *start, "train.meta_iterations=2", cwd=tmp_path)
+    folder = tmp_path / "runs/nav2d/parts"
+    checkpoint = folder / "checkpoints/last.ckpt"
+    cmaml("train", "exp=nav2d", f"run.resume={checkpoint}", "train.meta_iterations=4", cwd=tmp_path)
+    timing = "throughput/env_steps_per_s"
+    expected = [{k: v for k, v in row.items() if k != timing} for row in lines(whole / "metrics.csv")]
+    found = [{k: v for k, v in row.items() if k != timing} for row in lines(folder / "metrics.csv")]
+    assert found == expected
+    state, other = final_state(whole), final_state(folder)
+    assert state.keys() == other.keys()
+    for name, value in state.items():
+        assert torch.equal(value, other[name]), name
+    runs = {path.name.rsplit("-", 3)[-3:][0] for path in folder.glob("wandb/offline-run-*")}
+    assert len(list(folder.glob("wandb/offline-run-*-nav2d-parts"))) == 2, runs  # two stretches of one W&B run
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, tmp_path):
+    _, whole = trained
+    common = ["exp=nav2d", "logger.wandb=disabled", *TINY]
+    for seed in (0, 1):
+        cmaml("train", *common, f"run.id=s{seed}", f"seed={seed}", "train.meta_iterations=4", cwd=tmp_path)
+    first, other = final_state(tmp_path / "runs/nav2d/s0"), final_state(tmp_path / "runs/nav2d/s1")
+    reference = final_state(whole)
+    assert all(torch.equal(first[name], reference[name]) for name in reference)
+    assert not torch.equal(other["actor.mean.0.weight"], reference["actor.mean.0.weight"])
+
+
+def test_evaluate_measures_every_step_on_test_tasks(trained):
+    start, whole = trained
+    printed = cmaml("evaluate", f"run={whole}", "steps=2", cwd=start)
+    rows = lines(whole / "evaluation.csv")
+    assert {row["method"] for row in rows} == {"c-maml", "random"}
+    assert {row["step"] for row in rows} == {"0", "1", "2"}
+    assert {row["task"] for row in rows} == {"7", "8"}  # after 4 training and 3 validation tasks
+    assert len(rows) == 2 * 3 * 2
+    assert "c-maml" in printed
+
+
+def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
+    _, whole = trained
+    checkpoint = whole / "checkpoints/last.ckpt"
+    torn = tmp_path / "runs/nav2d/torn/checkpoints/last.ckpt"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(checkpoint.read_bytes()[:2000])
+    text = tmp_path / "notes.ckpt"
+    text.write_text("not a checkpoint")
+    cases = {
+        ("train",): "exp is missing",
+        ("train", "exp=point_gaol"): "Did you mean point_goal?",
+        ("train", "exp=nav2d", "train.meta_iteration=2"): "Did you mean train.meta_iterations?",
+        ("train", "exp=nav2d", "inner.cost_limit=-1"): "inner.cost_limit is -1.0",
+        ("train", "exp=nav2d", "train.tasks_per_batch=0"): "train.tasks_per_batch is 0",
+        ("train", "exp=nav2d", "rollout.horizon=0"): "rollout.horizon is 0",
+        ("train", "exp=nav2d", "train.meta_iterations=few"): "train.meta_iterations has a wrong value",
+        ("train", "exp=nav2d", "trainer.max_epochs=3"): "set that",
+        ("train", "exp=nav2d", "trainer.precison=32"): "Did you mean trainer.precision?",
+        ("train", "exp=nav2d", "trainer.accelerator=abacus"): "refuses the section trainer",
+        ("train", "exp=point_goal", "tasks.env_id=SafetyPointGaol1-v0"): "SafetyPointGoal1-v0",
+        ("train", "exp=point_goal", "rollout.horizon=5000"): "rollout.horizon is 5000",
+        ("train", "run.resume=nowhere/last.ckpt"): "does not exist",
+        ("train", f"run.resume={torn}"): "cut off",
+        ("train", f"run.resume={text}"): "cut off or not a checkpoint",
+        ("train", f"run.resume={checkpoint}"): "has done 4 meta-iterations",
+        ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "outer.lr=0.5"): "another configuration",
+        ("train", "exp=point_goal", f"run.resume={checkpoint}", "train.meta_iterations=6"): "from experiment nav2d",
+        ("train", "exp=nav2d", f"run.dir={whole.parents[1]}", "run.id=whole"): "is not overwritten",
+        ("evaluate",): "evaluate takes run=RUN_FOLDER",
+        ("evaluate", "run=nowhere"): "is not a run folder",
+        ("evaluate", f"run={whole}", "steps=0"): "steps is 0",
+        ("tarin", "exp=nav2d"): "Did you mean train?",
+    }
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    # in one process, for speed; that the messages reach the user of a command is shown by the first case
+    for arguments, message in cases.items():
+        printed = run_here(arguments, cwd=tmp_path)
+        assert message in printed, f"{arguments}: {printed}"
+    assert "exp is missing" in cmaml("train", cwd=tmp_path, code=2)
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == before
+
+
+def run_here(arguments, cwd):
+    """main() with these arguments: its message, having asserted exit code 2."""
+    import contextlib
+    import io
+
+    from cmaml_pl.cli import main
+
+    stderr = io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stderr(stderr), pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    return stderr.getvalue()
+
+
+def test_without_a_verb_it_says_what_there_is(tmp_path):
+    printed = cmaml(cwd=tmp_path)
+    assert "train" in printed
+    assert "point_goal" in printed
