@@ -25,6 +25,7 @@ EXPECTED_WARNINGS = (
     ".*does not have many workers.*",  # a loader that serves descriptions of tasks needs none
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
     "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
+    ".*dirpath has changed from.*",  # of a run folder that was moved
     ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
 )
 """Warnings of dependencies that say nothing to a user, by name."""

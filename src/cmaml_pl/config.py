@@ -37,7 +37,6 @@ class TrainConfig:
     meta_iterations: int = bounded(100, low=1)  # total: a resumed run goes on up to it
     tasks_per_batch: int = bounded(8, low=1)  # B
     validate_every: int = bounded(10, low=1)
-    checkpoint_every: int = bounded(5, low=1)
 
 
 @dataclass(frozen=True)

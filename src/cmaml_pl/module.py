@@ -17,7 +17,7 @@ from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
 from cmaml_pl.outer.methods import OuterMethod
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.rollout.task_data import AdvantageEstimator
+from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.seeding import derive_generator
 from cmaml_pl.tasks.task import Task
 
@@ -90,6 +90,7 @@ class CMAML(LightningModule):
         self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
         self.pre: Stage | None = None
+        self._ended: float | None = None
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The meta-optimiser and the reward critic's."""
@@ -100,19 +101,23 @@ class CMAML(LightningModule):
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
         """One meta-iteration: adapt to every task, then move the initialisation."""
-        started = time.perf_counter()
+        started = self._ended or time.perf_counter()
         iteration = self.current_epoch
         start = self.actor.vector()
 
         stages = self.adapt(tasks, self.inner.steps, ("train", iteration))
         pre, post = stages[0], stages[-1]
 
+        safety = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
+        weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
             # as theta moves, first order takes every adapted policy along with it
             adapted = post.theta + (theta - start)
             gradient = self.outer.gradient(self.actor, theta, adapted, post.multiplier, post.data)
-            gradient = gradient + self.safety_term(theta, pre)
+            if weight > 0:
+                direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
+                gradient = gradient + weight * direction
             self._meta_step(gradient)
 
         self._fit_reward_critic(pre, iteration)
@@ -124,8 +129,13 @@ class CMAML(LightningModule):
         self.pre = pre
         self._log_stages(stages, "")
         self._log({"outer/gradient_norm": gradient.norm(), "policy/std": self.actor.log_std.exp().mean()}, len(tasks))
-        speed = steps / (time.perf_counter() - started)
+        self._ended = time.perf_counter()
+        speed = steps / (self._ended - started)
         self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
+
+    def on_validation_end(self) -> None:
+        """Keep validation out of the throughput, which otherwise counts all from one iteration's end to the next's."""
+        self._ended = None
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
         """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
@@ -144,14 +154,12 @@ class CMAML(LightningModule):
             stream=stream,
         )
 
-    def safety_term(self, theta: Tensor, pre: Stage) -> Tensor:
-        """w(eta) times the safety gradient at theta, (P,)."""
-        within = pre.data.episode_cost.mean() <= pre.data.cost_limit.mean()
-        if self.eta == 0 or (self.dead_band and within):
-            return torch.zeros_like(theta)
-        data = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
-        direction = safety_gradient(self.actor, theta, data, include_log_std=self.safety_log_std)
-        return safety_weight(self.eta, self.safety_weighting) * direction
+    def safety_weight(self, pre: TaskData) -> Tensor:
+        """w(eta), scalar; 0 in the dead band, where the meta-policy's own cost is within its limit."""
+        within = pre.episode_cost.mean() <= pre.cost_limit.mean()
+        if self.dead_band and within:
+            return torch.zeros_like(self.eta)
+        return safety_weight(self.eta, self.safety_weighting)
 
     @torch.no_grad()
     def predicted_episode_cost(self) -> Tensor:

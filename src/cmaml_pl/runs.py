@@ -15,7 +15,7 @@ from cmaml_pl import config as configuration
 from cmaml_pl.config import Config
 from cmaml_pl.errors import UserError
 
-MAY_CHANGE = ("run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every", "train.checkpoint_every")
+MAY_CHANGE = ("run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every")
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
 
 
