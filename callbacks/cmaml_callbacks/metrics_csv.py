@@ -23,8 +23,8 @@ class MetricsCSV(Callback):
         self._lines: list[dict[str, Any]] = []
         self._validated = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what a resumed run has written up to its checkpoint."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep what a resumed run has written up to its checkpoint, whose epoch is known only now."""
         if self.path.exists() and trainer.current_epoch > 0:
             self._lines = [line for line in read_metrics(self.path) if line["iteration"] <= trainer.current_epoch]
 
@@ -51,7 +51,7 @@ class MetricsCSV(Callback):
         with scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(names))
             writer.writeheader()
-            writer.writerows(self._lines)
+            writer.writerows({**line, "iteration": int(line["iteration"])} for line in self._lines)
         scratch.replace(self.path)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlparse
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -30,8 +31,13 @@ OURS = {
     "default_root_dir": "run.dir",
     "callbacks": "the sections of the configuration",
     "accumulate_grad_batches": "train.tasks_per_batch",
+    "enable_checkpointing": "nothing: every meta-iteration is saved",
+    "enable_progress_bar": "nothing: it is always shown",
+    "gradient_clip_val": "nothing: manual optimisation does not clip",
+    "gradient_clip_algorithm": "nothing: manual optimisation does not clip",
+    "precision": "nothing: everything is computed in 32 bits",
 }
-"""Arguments of Lightning's Trainer that other keys decide."""
+"""Arguments of Lightning's Trainer that are not the user's, and what decides them instead."""
 
 
 @contextmanager
@@ -96,23 +102,25 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     for key in config.trainer:
         known = inspect.signature(Trainer).parameters
         if key in OURS:
-            raise UserError(f"trainer.{key} is decided by {OURS[key]}: set that.")
+            raise UserError(f"trainer.{key} cannot be set; it is decided by {OURS[key]}.")
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f" Did you mean trainer.{close[0]}?" if close else ""
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
+    if config.trainer.get("accelerator", "cpu") != "cpu":
+        raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     logger = _wandb_logger(config, folder)
     try:
         return Trainer(
             **{**defaults, **config.trainer},
             max_epochs=config.train.meta_iterations,
-            check_val_every_n_epoch=config.train.validate_every,
+            check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
             logger=logger or False,
             callbacks=_callbacks(config, folder, wandb=logger is not None),
         )
-    except (TypeError, ValueError) as error:  # MisconfigurationException is none of ours to import privately
+    except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
         raise UserError(f"Lightning's Trainer refuses the section trainer: {error}") from None
 
 
@@ -136,7 +144,8 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
     if mode == "disabled":
         return None
     offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
-    folder.path.mkdir(parents=True, exist_ok=True)
+    if mode == "online" and not _has_wandb_key():
+        raise UserError("logger.wandb is online, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")
     os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where the run is
     return WandbLogger(
         project=config.logger.project,

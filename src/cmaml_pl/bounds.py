@@ -14,9 +14,10 @@ def bounded(
     above: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    finite: bool = True,
 ) -> Any:
-    """A dataclass field whose value must satisfy low <= value, above < value, value <= high or be one of `choices`."""
-    metadata = {"low": low, "above": above, "high": high, "choices": choices}
+    """A dataclass field whose value must be in low <= value, above < value, value <= high, or one of `choices`."""
+    metadata = {"low": low, "above": above, "high": high, "choices": choices, "finite": finite}
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -43,6 +44,8 @@ def _violated(value: Any, limits: Any) -> str | None:
             continue
         if math.isnan(number):
             return "a number"
+        if math.isinf(number) and limits.get("finite", True):
+            return "finite"
         if limits.get("low") is not None and number < limits["low"]:
             return f"at least {limits['low']}"
         if limits.get("above") is not None and number <= limits["above"]:

@@ -64,7 +64,7 @@ def train(overrides: Sequence[str]) -> None:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
         trainer = build_trainer(config, folder)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=checkpoint is not None)
         configuration.save(config, folder.config)
         module.save_hyperparameters(configuration.flatten(config))
         console.print(f"{config.exp}, seed {config.seed}: {folder.path}", soft_wrap=True)
@@ -98,7 +98,11 @@ def _wandb_run(trainer: Trainer) -> dict[str, str]:
     if logger is None:
         return {}
     run = logger.experiment
-    return {"W&B": f"wandb sync {Path(run.dir).parent}" if run.offline else str(run.url)}
+    if not run.offline:
+        return {"W&B": str(run.url)}
+    # a run that was resumed has a folder for each stretch; all belong to one W&B run
+    stretches = sorted(Path(run.dir).parents[1].glob("offline-run-*"))
+    return {"W&B": f"wandb sync {' '.join(map(str, stretches))}"}
 
 
 def _print_summary(metrics: Mapping[str, float], *, cost_limit: float) -> None:

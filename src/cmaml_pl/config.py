@@ -157,7 +157,9 @@ def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Conf
         if is_section and not isinstance(changes._get_node(name), DictConfig):
             raise UserError(f"{name} is a section, not a value: write {name}.NAME=value.")
     for section, (selector, registry, default) in SECTIONS.items():
-        name = OmegaConf.select(changes, f"{section}.{selector}", default=default)
+        choice = requested(changes, f"{section}.{selector}")
+        given = selector in (changes.get(section) or {})
+        name = choice if given else default
         if name not in registry:
             raise UserError(f"{section}.{selector} is {name!r}, but must be one of {', '.join(registry)}.")
         schema[section] = _writable(OmegaConf.structured(registry[name]))
@@ -182,6 +184,14 @@ def parse_overrides(overrides: Sequence[str]) -> DictConfig:
         except (OmegaConfBaseException, YAMLError) as error:
             raise UserError(f"The override {item!r} cannot be read: {str(error).splitlines()[0]}.") from None
     return OmegaConf.from_dotlist(list(overrides))
+
+
+def requested(overrides: DictConfig, key: str) -> Any:
+    """The value that overrides give a key, None where they give none."""
+    try:
+        return OmegaConf.select(overrides, key)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key} cannot be read: {str(error).splitlines()[0]}.") from None
 
 
 def save(config: Config, path: Path) -> None:

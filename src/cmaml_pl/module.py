@@ -120,8 +120,8 @@ class CMAML(LightningModule):
                 gradient = gradient + weight * direction
             self._meta_step(gradient)
 
-        self._fit_reward_critic(pre, iteration)
         self.actor.normaliser.update(pre.rollout["observation"])
+        self._fit_reward_critic(pre, iteration)  # on observations as the next iteration will see them
         # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
         self.multiplier.lerp_(post.multiplier.mean(), self.inner.multiplier_carry)
         steps = sum(stage.rollout.numel() for stage in stages)
@@ -212,5 +212,7 @@ class CMAML(LightningModule):
 
     def _log(self, metrics: dict[str, Tensor | float], tasks: int) -> None:
         self.log_dict(
-            {name: torch.as_tensor(value, dtype=torch.float32) for name, value in metrics.items()}, batch_size=tasks
+            # float64: environment steps outgrow the whole numbers that float32 holds
+            {name: torch.as_tensor(value, dtype=torch.float64) for name, value in metrics.items()},
+            batch_size=tasks,
         )

@@ -1,11 +1,11 @@
 """Run folders: where a run lives, and how one is begun or taken up again."""
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -63,19 +63,29 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     configuration that is stored there.
     """
     requested = configuration.parse_overrides(overrides)
-    exp, resume = requested.get("exp"), (requested.get("run") or {}).get("resume")
+    exp = configuration.requested(requested, "exp")
+    resume = configuration.requested(requested, "run.resume")
     if resume:
+        for key in ("run.id", "run.dir"):
+            if configuration.requested(requested, key) is not None:
+                raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
         return _resumed_run(Path(str(resume)), exp, overrides)
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.experiments())}.")
     config = configuration.load(str(exp), overrides)
     run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-s{config.seed}-{secrets.token_hex(2)}"
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
+        raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
     config = replace(config, run=replace(config.run, id=run_id))
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     if folder.path.exists():
         raise UserError(
-            f"The run folder {folder.path} exists and is not overwritten: choose another run.id, or go on with it by "
-            f"run.resume={folder.last_checkpoint}."
+            f"The run folder {folder.path} exists and is not overwritten: choose another run.id"
+            + (
+                f", or go on with it by run.resume={folder.last_checkpoint}."
+                if folder.last_checkpoint.exists()
+                else "."
+            )
         )
     return config, folder, None
 
@@ -116,7 +126,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"The checkpoint {path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  (torn bytes make torch and pickle raise nearly anything)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint ({reason})."

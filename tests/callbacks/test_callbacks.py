@@ -133,7 +133,7 @@ def test_a_resumed_metrics_csv_drops_what_came_after_the_checkpoint(tmp_path):
     for epoch in range(4):
         first.on_train_epoch_end(trainer_at(epoch, x=float(epoch)), None)
     second = MetricsCSV(tmp_path / "metrics.csv")
-    second.on_fit_start(trainer_at(2), None)  # the checkpoint had done two iterations
+    second.on_train_start(trainer_at(2), None)  # the checkpoint had done two iterations
     second.on_train_epoch_end(trainer_at(2, x=20.0), None)
     assert [line["x"] for line in read_metrics(tmp_path / "metrics.csv")] == [0.0, 1.0, 20.0]
 

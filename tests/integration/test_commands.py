@@ -21,6 +21,10 @@ TINY = [
     "rollout.envs_per_task=2",
     "rollout.horizon=20",
     "inner.steps=1",
+    # so that lambda, eta and the safety term have work
+    "inner.cost_limit=0",
+    "safety.dead_band=false",
+    "safety.eta_lr=0.05",
 ]
 
 
@@ -100,17 +104,21 @@ def test_a_run_that_stops_and_resumes_equals_one_that_does_not(trained, tmp_path
     cmaml("train", *start, "train.meta_iterations=2", cwd=tmp_path)
     folder = tmp_path / "runs/nav2d/parts"
     checkpoint = folder / "checkpoints/last.ckpt"
-    cmaml("train", "exp=nav2d", f"run.resume={checkpoint}", "train.meta_iterations=4", cwd=tmp_path)
+    early = checkpoint.read_bytes()
+    cmaml("train", "exp=nav2d", f"run.resume={checkpoint}", "train.meta_iterations=3", cwd=tmp_path)
+    checkpoint.write_bytes(early)  # as if the third iteration had been lost with its checkpoint, but not its metrics
+    cmaml("train", f"run.resume={checkpoint}", "train.meta_iterations=4", cwd=tmp_path)
     timing = "throughput/env_steps_per_s"
     expected = [{k: v for k, v in row.items() if k != timing} for row in lines(whole / "metrics.csv")]
     found = [{k: v for k, v in row.items() if k != timing} for row in lines(folder / "metrics.csv")]
     assert found == expected
+    assert float(found[-1]["eta"]) > 0
+    assert float(found[-1]["lambda/mean"]) > 0
     state, other = final_state(whole), final_state(folder)
     assert state.keys() == other.keys()
     for name, value in state.items():
         assert torch.equal(value, other[name]), name
-    runs = {path.name.rsplit("-", 3)[-3:][0] for path in folder.glob("wandb/offline-run-*")}
-    assert len(list(folder.glob("wandb/offline-run-*-nav2d-parts"))) == 2, runs  # two stretches of one W&B run
+    assert len(list(folder.glob("wandb/offline-run-*-nav2d-parts"))) == 3  # stretches of one W&B run
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, tmp_path):
@@ -151,9 +159,17 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train", "exp=nav2d", "train.tasks_per_batch=0"): "train.tasks_per_batch is 0",
         ("train", "exp=nav2d", "rollout.horizon=0"): "rollout.horizon is 0",
         ("train", "exp=nav2d", "train.meta_iterations=few"): "train.meta_iterations has a wrong value",
-        ("train", "exp=nav2d", "trainer.max_epochs=3"): "set that",
+        ("train", "exp=nav2d", "trainer.max_epochs=3"): "decided by train.meta_iterations",
+        ("train", "exp=nav2d", "trainer.devices=0"): "refuses the section trainer",
+        ("train", "exp=nav2d", "trainer.max_time=soon"): "refuses the section trainer",
+        ("train", "exp=nav2d", "trainer.precision=bf16-true"): "trainer.precision cannot be set",
+        ("train", "exp=nav2d", "trainer.accelerator=gpu"): "only cpu is supported",
+        ("train", "exp=nav2d", "run=foo"): "run is a section",
+        ("train", "exp=nav2d", "run.id=a/b"): "run.id is 'a/b'",
+        ("train", "exp=nav2d", "inner.method=${foo}"): "inner.method cannot be read",
+        ("train", "exp=${foo}"): "exp cannot be read",
+        ("train", "exp=nav2d", "outer.lr=inf"): "outer.lr is inf, but must be finite",
         ("train", "exp=nav2d", "trainer.precison=32"): "Did you mean trainer.precision?",
-        ("train", "exp=nav2d", "trainer.accelerator=abacus"): "refuses the section trainer",
         ("train", "exp=point_goal", "tasks.env_id=SafetyPointGaol1-v0"): "SafetyPointGoal1-v0",
         ("train", "exp=point_goal", "rollout.horizon=5000"): "rollout.horizon is 5000",
         ("train", "run.resume=nowhere/last.ckpt"): "does not exist",
@@ -165,9 +181,12 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train", "exp=nav2d", f"run.dir={whole.parents[1]}", "run.id=whole"): "is not overwritten",
         ("evaluate",): "evaluate takes run=RUN_FOLDER",
         ("evaluate", "run=nowhere"): "is not a run folder",
+        ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "run.id=b"): "run.id cannot be set",
         ("evaluate", f"run={whole}", "steps=0"): "steps is 0",
+        ("evaluate", "run=[]"): "evaluate takes run=RUN_FOLDER",
         ("tarin", "exp=nav2d"): "Did you mean train?",
     }
+    folders = sorted(tmp_path.rglob("*"))
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
     # in one process, for speed; that the messages reach the user of a command is shown by the first case
     for arguments, message in cases.items():
@@ -175,6 +194,7 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         assert message in printed, f"{arguments}: {printed}"
     assert "exp is missing" in cmaml("train", cwd=tmp_path, code=2)
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()} == before
+    assert sorted(tmp_path.rglob("*")) == folders, "a refused command left something behind"
 
 
 def run_here(arguments, cwd):

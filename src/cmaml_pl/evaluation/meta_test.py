@@ -77,10 +77,10 @@ def evaluate_runs(overrides: Sequence[str], console: Console) -> None:
     """The verb: run=RUN_FOLDER or run=[FOLDER,...], steps=K; writes evaluation.csv into each and prints means."""
     request = configuration.parse_overrides(overrides)
     unknown = set(request) - {"run", "steps"}
-    if unknown or "run" not in request:
+    if unknown or not request.get("run"):
         raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several seeds, and steps=K.")
     steps = request.get("steps")
-    if steps is not None and not (isinstance(steps, int) and steps >= 1):
+    if steps is not None and (type(steps) is not int or steps < 1):
         raise UserError(f"steps is {steps!r}, but must be a whole number, at least 1.")
     paths = request.run if isinstance(request.run, ListConfig) else [request.run]
     rows: list[Row] = []

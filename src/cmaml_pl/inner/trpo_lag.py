@@ -37,7 +37,7 @@ class TRPOLag:
     method: str = "trpo_lag"
     steps: int = bounded(1, low=1)
     max_kl: float = bounded(0.03, above=0)
-    cost_limit: float = bounded(25.0, low=0)
+    cost_limit: float = bounded(25.0, low=0, finite=False)
     multiplier_init: float = bounded(0.001, low=0)
     multiplier_lr: float = bounded(0.01, low=0)
     multiplier_carry: float = bounded(0.1, low=0, high=1)

@@ -22,7 +22,9 @@ def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, inclu
 
     The paper prints log pi(a_t|s_t) V_C(s). With V_C at the state in which a_t was chosen that term has expectation
     zero, because a function of s alone is a baseline; it must mean the advantage, and that is what is computed here:
-    A_C = `pre.cost_advantage`, the cost advantage under the global safety critic.
+    A_C = `pre.cost_advantage`, the cost advantage under the global safety critic, standardised in each task so that eta
+    weighs it against the meta-gradient whatever the unit of cost. A task without any cost then contributes the critic's
+    error at full weight; `dead_band` keeps that out once the batch is within its limit.
 
     Args:
         actor: the network that runs the parameters.
