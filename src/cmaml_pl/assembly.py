@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
+import wandb
 from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
@@ -146,7 +147,8 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
     offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
     if mode == "online" and not _has_wandb_key():
         raise UserError("logger.wandb is online, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")
-    os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where the run is
+    # quiet: the summary says where the run is
+    wandb.setup(wandb.Settings(silent=True, mode="offline" if offline else "online"))
     return WandbLogger(
         project=config.logger.project,
         group=config.logger.group,
