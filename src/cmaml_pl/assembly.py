@@ -116,6 +116,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         return Trainer(
             **{**defaults, **config.trainer},
             max_epochs=config.train.meta_iterations,
+            # a run shorter than the interval is validated at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
             logger=logger or False,

@@ -64,7 +64,7 @@ class CriticConfig:
     gamma: float = bounded(0.99, low=0, high=1)  # discount of the reward (OmniSafe)
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
-    ridge: float = bounded(0.03, above=0)  # of each task's linear correction; tuned on nav2d
+    ridge: float = bounded(0.03, above=0)  # of each task's linear correction; chosen, not tuned
     lr: float = bounded(1.0e-3, above=0)  # Adam (OmniSafe)
     passes: int = bounded(10, low=1)  # over a meta-iteration's data (OmniSafe)
     minibatch: int = bounded(1024, low=1)  # samples; larger than OmniSafe's 128, for speed
@@ -76,7 +76,7 @@ class SafetyConfig:
 
     eta: float = bounded(0.0, low=0)  # first value
     eta_lr: float = bounded(0.01, low=0)  # per unit of episode cost; 0 keeps eta as it is
-    eta_max: float = bounded(2.0, low=0)  # largest eta; above about 2 the policy stops moving (tuned on PointGoal1)
+    eta_max: float = bounded(2.0, low=0)  # largest eta; at 16 a policy on PointGoal1 stopped moving
     weighting: str = bounded("ratio", choices=WEIGHTS)  # w(eta) = eta / (1 + eta), or "raw": eta
     dead_band: bool = False  # act only while the meta-policy costs more than the limit
     log_std: bool = False  # whether the term moves the exploration noise as well

@@ -22,9 +22,9 @@ class TRPOLag:
         max_kl: eps, nats (OmniSafe: 0.01; more, since a task is given few steps).
         cost_limit: d, undiscounted cost per episode.
         multiplier_init: lambda before anything was learned (OmniSafe).
-        multiplier_lr: a_lambda, per unit of episode cost; tuned on validation tasks.
+        multiplier_lr: a_lambda, per unit of episode cost: 10 too much add 0.1. Experiments set their own.
         multiplier_carry: share of the tasks' mean change of lambda that the next tasks start from. Below 1 lambda
-            reacts at once within a task and slowly from task to task; at 1 cost and return swing (tuned on nav2d).
+            reacts at once within a task and slowly from task to task; at 1 cost and return swung on nav2d.
         multiplier_max: largest lambda; keeps a hopeless task from silencing the reward for all others.
         cg_iterations: products with the Fisher matrix (OmniSafe: 15).
         cg_damping: added to its diagonal (OmniSafe).

@@ -58,7 +58,7 @@ class FOMAML:
     that collected them.
 
     Attributes:
-        lr: Adam's step size; tuned on validation tasks.
+        lr: Adam's step size (its authors' default).
         passes: steps on one meta-batch; 1 is the algorithm as it is printed.
         log_std: whether the meta-policy's exploration noise is learned. First order cannot see what noise is good for:
             a step within the trust region moves the mean action by at most sqrt(2 max_kl) standard deviations, so less
