@@ -105,7 +105,8 @@ class Rollouts:
             stream: names the random stream of this rollout: the same names give the same numbers.
 
         Returns:
-            TensorDict [tasks, envs, time] with the keys of DESIGN's table of names.
+            TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
+            observation, reward, cost, done, terminated, truncated.
         """
         batches = self._batches  # before anything is seeded: a new collector tries the policy out
         self._policy.theta = theta[torch.arange(self.num_tasks) % len(theta)]
