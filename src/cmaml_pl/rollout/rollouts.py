@@ -71,6 +71,7 @@ class Rollouts:
         self.env = env
         self.seed = seed
         self._policy = StackedPolicy(actor, self.num_tasks)
+        self._given = self.num_tasks
 
     @cached_property
     def _batches(self) -> Iterator[TensorDictBase]:
