@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from tests.helpers import set_vector
 
 from cmaml_callbacks import SafetyCritic
 from cmaml_pl.assembly import build_datamodule, open_module
@@ -114,7 +115,7 @@ def test_the_safety_term_makes_costly_actions_rarer_and_eta_zero_turns_it_off(et
         critic.fit(module, iteration=0)
         recorder = fit(module, config, iterations=1)
         after = costly_log_prob(module, module.pre)
-        module.actor.set_vector(recorder.theta[0])
+        set_vector(module.actor, recorder.theta[0])
         before = costly_log_prob(module, module.pre)
     assert (after < before - 1e-4) == moves
     assert torch.equal(recorder.end, recorder.theta[0]) != moves

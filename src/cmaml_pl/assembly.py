@@ -1,6 +1,5 @@
 """From a configuration to objects: nothing below reads one."""
 
-import difflib
 import inspect
 import netrc
 import os
@@ -17,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.module import CMAML
 from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -100,13 +99,12 @@ def build_datamodule(config: Config) -> TaskDataModule:
 
 def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     """Lightning's Trainer with the loggers and callbacks of the run."""
+    known = inspect.signature(Trainer).parameters
     for key in config.trainer:
-        known = inspect.signature(Trainer).parameters
         if key in OURS:
             raise UserError(f"trainer.{key} cannot be set; it is decided by {OURS[key]}.")
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean trainer.{close[0]}?" if close else ""
+            hint = did_you_mean(key, known, prefix="trainer.")
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
     if config.trainer.get("accelerator", "cpu") != "cpu":
         raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")

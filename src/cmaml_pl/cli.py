@@ -1,6 +1,5 @@
 """The command line: `python -m cmaml_pl VERB key=value ...`, also installed as `cmaml`."""
 
-import difflib
 import logging
 import sys
 import warnings
@@ -15,7 +14,7 @@ from rich.table import Table
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.meta_test import evaluate_runs
 from cmaml_pl.runs import prepare_run, restore
 
@@ -39,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         warnings.filterwarnings("ignore", message=message)
     try:
         if verb not in VERBS:
-            close = difflib.get_close_matches(verb, VERBS, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(verb, VERBS)
             raise UserError(f"There is no verb {verb!r}.{hint} The verbs are: {', '.join(VERBS)}.")
         VERBS[verb](overrides)
     except UserError as error:

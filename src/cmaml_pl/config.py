@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cmaml_pl.bounds import bounded, check_bounds
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.outer.safety import WEIGHTS
 from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 
@@ -137,8 +137,7 @@ def load(exp: str, overrides: Sequence[str] = ()) -> Config:
         UserError: names the key that is unknown, of the wrong type or out of range, or lists the experiments.
     """
     if exp not in experiments():
-        close = difflib.get_close_matches(exp, experiments(), n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(exp, experiments())
         raise UserError(f"There is no experiment {exp!r}.{hint} The experiments are: {', '.join(experiments())}.")
     layers = [_read_yaml(conf_dir() / "base.yaml"), _read_yaml(conf_dir() / "exp" / f"{exp}.yaml")]
     return compose([*layers, DictConfig({"exp": exp})], overrides)

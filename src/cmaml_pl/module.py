@@ -141,11 +141,13 @@ class CMAML(LightningModule):
         """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
         self._log_stages(self.adapt(tasks, self.inner.steps, ("validation", batch_idx)), "val/")
 
-    def adapt(self, tasks: Sequence[Task], steps: int, stream: Sequence[str | int]) -> list[Stage]:
-        """Adapt the meta-policy to `tasks` in `steps` steps; see `cmaml_pl.adaptation.adapt`."""
+    def adapt(
+        self, tasks: Sequence[Task], steps: int, stream: Sequence[str | int], *, theta: Tensor | None = None
+    ) -> list[Stage]:
+        """Adapt the meta-policy, or `theta` (P,) in its place, in `steps` steps; see `cmaml_pl.adaptation.adapt`."""
         return adapt(
             tasks,
-            self.actor.vector(),
+            self.actor.vector() if theta is None else theta,
             self.multiplier,
             steps=steps,
             rollouts=self.rollouts,

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from cmaml_pl.adaptation import adapt
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.config import load
 from cmaml_pl.runs import RunFolder
@@ -12,16 +11,7 @@ SEEDS = (0, 1, 2)
 
 
 def measure(module, tasks, theta):
-    stages = adapt(
-        tasks,
-        theta,
-        module.multiplier,
-        steps=3,
-        rollouts=module.rollouts,
-        estimator=module.estimator,
-        inner=module.inner,
-        stream=("test", 0),
-    )
+    stages = module.adapt(tasks, 3, ("test", 0), theta=theta)
     return stages[-1].data.episode_return.mean(), stages[-1].data.episode_cost.mean()
 
 

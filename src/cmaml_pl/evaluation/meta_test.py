@@ -11,7 +11,6 @@ from rich.table import Table
 from torch import Tensor
 
 from cmaml_pl import config as configuration
-from cmaml_pl.adaptation import adapt
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import Config
 from cmaml_pl.errors import UserError
@@ -43,16 +42,7 @@ def evaluate_run(config: Config, checkpoint: Path, *, steps: int) -> list[Row]:
 def _adapt_all(module: CMAML, config: Config, method: str, theta: Tensor, steps: int) -> list[Row]:
     rows: list[Row] = []
     for index, tasks in enumerate(build_datamodule(config).test_dataloader()):
-        stages = adapt(
-            tasks,
-            theta,
-            module.multiplier,
-            steps=steps,
-            rollouts=module.rollouts,
-            estimator=module.estimator,
-            inner=module.inner,
-            stream=("test", index),
-        )
+        stages = module.adapt(tasks, steps, ("test", index), theta=theta)
         episode_steps = config.rollout.envs_per_task * config.rollout.horizon
         for k, stage in enumerate(stages):
             for p, task in enumerate(tasks):
@@ -103,7 +93,7 @@ def _write(rows: Sequence[Row], path: Path) -> None:
 def _table(rows: Sequence[Row]) -> Table:
     limit = torch.tensor([float(row["cost_limit"]) for row in rows]).mean().item()
     table = Table("initialisation", "step", "return", f"cost (limit {limit:g})", "tasks over limit", box=None)
-    for method, step in sorted({(str(row["method"]), int(row["step"])) for row in rows}, reverse=False):
+    for method, step in sorted({(str(row["method"]), int(row["step"])) for row in rows}):
         chosen = [row for row in rows if row["method"] == method and row["step"] == step]
         mean = {name: sum(float(row[name]) for row in chosen) / len(chosen) for name in ("return", "cost", "violated")}
         table.add_row(

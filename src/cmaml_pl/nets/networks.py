@@ -94,11 +94,6 @@ class GaussianActor(nn.Module):
         """A copy of theta, (P,)."""
         return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
 
-    @torch.no_grad()
-    def set_vector(self, theta: Tensor) -> None:
-        """Overwrite the parameters with theta, (P,)."""
-        nn.utils.vector_to_parameters(theta, self.parameters())
-
     @property
     def log_std_slice(self) -> slice:
         """Where log_std lies in theta."""
