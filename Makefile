@@ -28,10 +28,10 @@ test: $(STAMP) ## run the tests: [ARGS="-k gae"]
 	@exec $(PY) -m pytest $(ARGS)
 
 bench: $(STAMP) ## time the navigation engine against Safety-Gymnasium: [ARGS="--quick"]
-	@exec $(PY) benchmarks/navigation_speed.py $(ARGS)
+	@exec $(PY) -m benchmarks.navigation_speed $(ARGS)
 
-parity: $(STAMP) ## compare the navigation engine with Safety-Gymnasium, number by number: [ARGS="exact --ids SafetyPointGoal1-v0"]
-	@exec $(PY) benchmarks/navigation_parity.py $(ARGS)
+parity: $(STAMP) ## hold the navigation engine's numbers against Safety-Gymnasium's: [ARGS="exact --seeds 1"]
+	@exec $(PY) -m benchmarks.navigation_parity $(ARGS)
 
 lint: $(STAMP) ## check style, format and types
 	@$(PY) -m ruff check

@@ -29,8 +29,11 @@ from cmaml_pl.nets.networks import GaussianActor
 
 BATCHES = 10
 """Batches that the collector hands over in a repeat."""
-LEAST_WORLDS = 16
-PHYSICS_WORLDS, PHYSICS_STEPS = 32, 250  # a layout each; bare physics is as fast late in an episode as early in it
+LEAST_WORLDS = 32
+PHYSICS_WORLDS, PHYSICS_LAYOUTS = 128, 32
+"""Worlds of bare physics, which more make no faster, and layouts that they share."""
+PHYSICS_SECONDS = 3.0
+"""Of a repeat of bare physics, which is as fast early in an episode as late."""
 MEMORY_STEPS = 20
 LOG_STD = -0.5  # cmaml_pl's default
 
@@ -79,7 +82,7 @@ class Engine:
     def __init__(self, env_id: str, mode: str, most_worlds: int, steps: int, window: float, threads: int) -> None:
         self._make = partial(NavigationEnv, env_id, mode=mode, num_threads=threads)
         self._batch_steps = max(1, steps // BATCHES)
-        self._start(min(most_worlds, 2 * LEAST_WORLDS))
+        self._start(min(most_worlds, LEAST_WORLDS))
         fitting = self._collect(1) * window / steps
         worlds = min(most_worlds, max(LEAST_WORLDS, 2 ** round(math.log2(fitting))))
         if worlds != self.worlds:
@@ -178,16 +181,18 @@ class Physics:
         self._model, self._frameskip = models[0], task.sim_conf.frameskip_binom_n
         self._gremlins = task._mocaps.get("gremlins")
         self._batch = Batch(models[0], self.worlds, threads, persistent=True)
-        self._batch.set_models(models)
+        self._batch.set_models([models[world % len(models)] for world in range(self.worlds)])
         # a random policy's last layer is small (gain 0.01): its actions are its noise
-        noise = np.random.default_rng(0).standard_normal((PHYSICS_STEPS, self.worlds, self._model.nu))
+        noise = np.random.default_rng(0).standard_normal((97, self.worlds, self._model.nu))
         self._actions = np.clip(math.exp(LOG_STD) * noise, *self._model.actuator_ctrlrange.T)
 
     def measure(self) -> float:
         """Steps per second."""
-        self._batch.reset()
-        start = time.perf_counter()
-        for step, action in enumerate(self._actions):
+        start, done = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - start) < PHYSICS_SECONDS:
+            step, action = done % 1000, self._actions[done % len(self._actions)]
+            if step == 0:
+                self._batch.reset()
             if self._gremlins is None:
                 self._batch.bind("ctrl")[:] = action
                 self._batch.step(nstep=self._frameskip, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
@@ -195,7 +200,8 @@ class Physics:
                 controls = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_MOCAP_POS)
                 self._batch.rollout(self._frameskip, self._with_gremlins(step, action), controls, record=())
                 self._batch.forward()
-        return self.worlds * len(self._actions) / (time.perf_counter() - start)
+            done += 1
+        return self.worlds * done / elapsed
 
     def _with_gremlins(self, step: int, action: Any) -> Any:
         """Controls and the places that Gremlins.move gives before each mj_step, (worlds, frameskip, A + 3 gremlins)."""
@@ -211,10 +217,10 @@ class Physics:
 
 
 def _compile_models(env_id: str, *, sleeping: bool) -> tuple[list[mujoco.MjModel], Any]:
-    """The models of PHYSICS_WORLDS layouts as Safety-Gymnasium writes them, less what is only seen, and its task."""
+    """The models of PHYSICS_LAYOUTS layouts as Safety-Gymnasium writes them, less what is only seen, and its task."""
     env = import_safety_gymnasium().make(env_id).unwrapped
     models = []
-    for seed in range(PHYSICS_WORLDS):
+    for seed in range(PHYSICS_LAYOUTS):
         env.reset(seed=seed)
         xml = re.sub(r"<texture\b[^>]*>(</texture>)?|\btexture=\"[^\"]*\"", "", env.task.world.xml_string)
         # njmax and nconmax make an arena of 450 MiB a world
@@ -271,16 +277,19 @@ class Running:
     """
 
     def __init__(self, build: Callable[[], Contender]) -> None:
-        # forked from a server that has imported what this module imports
-        context = get_context("forkserver")
+        context = get_context("forkserver")  # forked from a server that has imported the heavy packages
+        context.set_forkserver_preload(["torchrl.collectors", "cmaml_pl.envs.navigation"])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build))
         self._process.start()
         theirs.close()
 
     def __enter__(self) -> Self:
-        self.worlds = int(self._answer())
         return self
+
+    def wait(self) -> int:
+        """Wait until the contender is built: the number of its worlds."""
+        return int(self._answer())
 
     def measure(self) -> float:
         """One more figure of the contender."""
@@ -319,8 +328,8 @@ def _serve(pipe: Connection, build: Callable[[], Contender]) -> None:
                 pipe.send(contender.measure())
         finally:
             contender.close()
-    except EOFError:
-        pass
+    except (EOFError, BrokenPipeError):
+        pass  # nobody asks any more
     except UserError as error:
         pipe.send(error)
     except Exception:  # noqa: BLE001  (whatever it is, the first process ends with it)

@@ -1,10 +1,10 @@
 """Whether the navigation engine is safety_gymnasium, in three parts.
 
-exact: every id the engine runs, in exact mode, beside safety_gymnasium itself: the same observations, rewards, costs and
-flags at every step, automatic resets included.
-fast-until-contact: the same for fast mode, as long as nothing but the floor touches what may sleep.
-fast-distribution: episodes of exact and fast mode of the engine: the same means of return, cost, goals and displacement
-of vases.
+exact               every id the engine runs, in exact mode, beside safety_gymnasium itself: the same observations,
+                    rewards, costs and flags at every step, automatic resets included
+fast-until-contact  the same for fast mode, as long as nothing but the floor touches what may sleep
+fast-distribution   episodes of the engine in exact and in fast mode: the same means of return, cost, goals reached and
+                    displacement of vases
 """
 
 import argparse
@@ -22,14 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.navigation_twins import (
+    COLLIDING,
+    Both,
+    Carrier,
+    Drift,
+    Twins,
+    kinds_touched,
+    movable_disturbed,
+    supported_ids,
+)
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from benchmarks.navigation_twins import Both, Carrier, Drift, Pair, Twins, kinds_touched, movable_touched, supported_ids
 from cmaml_pl.envs.navigation import NavigationEnv
-from cmaml_pl.envs.navigation.env import MODES
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
@@ -96,7 +104,15 @@ class Agreement:
                 self.contacts[kind] = self.contacts.get(kind, 0) + 1
 
 
-def compare_exact(env_id: str, *, worlds: int, steps: int | None = None, seed: int = 0) -> Agreement:
+def compare_exact(
+    env_id: str,
+    *,
+    worlds: int,
+    steps: int | None = None,
+    seed: int = 0,
+    horizon: int | None = None,
+    amounts: bool = False,
+) -> Agreement:
     """Step `worlds` worlds in exact mode beside safety_gymnasium.
 
     Actions drift at random. A few times an episode the agents are carried to where something happens: to the goal, into
@@ -107,24 +123,26 @@ def compare_exact(env_id: str, *, worlds: int, steps: int | None = None, seed: i
         worlds: world i has the seed `seed` + i.
         steps: of each world; None for an episode and 100 steps of the next.
         seed: of the layouts and the actions.
+        horizon: steps of an episode, None for the id's own.
+        amounts: whether a cost is what a step's hazards and contacts add up to, rather than 0 or 1.
     """
     started = time.perf_counter()
-    twins, result = Twins(env_id, worlds, seed=seed), Agreement(env_id)
+    twins, result = Twins(env_id, worlds, seed=seed, horizon=horizon, amounts=amounts), Agreement(env_id)
     every = np.ones(worlds, np.bool_)
     horizon = twins.env.horizon
     steps = horizon + _BEYOND if steps is None else steps
     draw, carrier = Drift(twins.action_space, worlds, seed), Carrier(twins)
     result.note({"observation": twins.reset().difference()}, "at the first reset", every)
-    kinds = carrier.kinds()
+    kinds = carrier.kinds
     span = min(horizon, steps)
     # spread over the last three quarters of the episode
     plan = {round(span * (0.25 + 0.7 * i / len(kinds))): kind for i, kind in enumerate(kinds)}
     for step in range(steps):
-        if step in plan:
-            for world in range(worlds):
-                carrier.carry(world, plan[step])
+        carrier.carry_all(plan.get(step))
         both = twins.step(draw())
-        result.count(both, [kinds_touched(twin.task) for twin in twins.originals], every)
+        touched = [kinds_touched(twin.task) for twin in twins.originals]
+        carrier.see(both, touched)
+        result.count(both, touched, every)
         result.note(both.differences(), f"at step {step}", every)
         if any(both.differences()[flag].any() for flag in ("terminated", "truncated")):
             break  # from here on they run different episodes
@@ -133,6 +151,7 @@ def compare_exact(env_id: str, *, worlds: int, steps: int | None = None, seed: i
             result.note({"observation": twins.reset_ended(both.ended).difference()}, f"reset after {step}", every)
     if "goal" in kinds and not result.goals:
         result.missing.append("a goal")
+    result.missing += [f"touched {kind}" for kind in kinds if kind in COLLIDING and kind not in result.contacts]
     if not result.costs and any(settings.is_constrained for settings in twins.originals[0].task._obstacles):
         result.missing.append("a cost")
     twins.close()
@@ -152,7 +171,7 @@ def compare_until_contact(env_id: str, *, worlds: int, steps: int | None = None,
     result.note({"observation": twins.reset().difference()}, "at the first reset", compared)
     for step in range(twins.env.horizon if steps is None else steps):
         both = twins.step(draw())
-        compared &= ~np.array([movable_touched(twin.task) for twin in twins.originals])
+        compared &= ~np.array([movable_disturbed(twin.task) for twin in twins.originals])
         if not compared.any():
             break
         result.count(both, [kinds_touched(twin.task) for twin in twins.originals], compared)
@@ -168,6 +187,8 @@ def compare_until_contact(env_id: str, *, worlds: int, steps: int | None = None,
 
 Policy = Callable[[Array], Array]
 """Observations (W, D) to actions (W, A)."""
+MakePolicy = Callable[[NavigationEnv, int], Policy]
+"""From an environment and a seed."""
 
 
 def random_policy(env: NavigationEnv, seed: int) -> Policy:
@@ -223,8 +244,9 @@ def run_episodes(env: NavigationEnv, policy: Policy) -> dict[str, Array]:
     displacement = np.zeros(len(every))
     while running.any():
         outcome = worlds.step(policy(worlds.observe()).clip(low, high))
-        for name, values in {"return": outcome.reward, "cost": outcome.cost, "goals": outcome.reached}.items():
-            totals[name] += values * running
+        totals["return"] += outcome.reward * running
+        totals["cost"] += outcome.cost * running
+        totals["goals"] += outcome.reached & running
         ended = running & (outcome.terminated | outcome.truncated)
         moved = np.linalg.norm(worlds.named_positions()["vases"] - placed, axis=-1).mean(axis=1)
         displacement[ended] = moved[ended]
@@ -274,9 +296,7 @@ class Means:
     agrees: bool
 
 
-def compare_means(
-    env_id: str, name: str, make_policy: Callable[[NavigationEnv, int], Policy], *, episodes: int, seed: int
-) -> list[Means]:
+def compare_means(env_id: str, name: str, make_policy: MakePolicy, *, episodes: int, seed: int) -> list[Means]:
     """Run `episodes` episodes in each mode, and compare what they gave on average.
 
     Episode i has the same seed in both modes: the modes differ from the first touched vase on, and the layouts, which
@@ -292,7 +312,132 @@ def compare_means(
         fast = samples["fast"][quantity]
         difference = Interval.of(fast - exact)
         agrees = abs(difference.mean) <= difference.half_width
-        means.append(
-            Means(env_id, name, quantity, episodes, Interval.of(exact), Interval.of(fast), difference, agrees)
-        )
+        means.append(Means(env_id, name, quantity, episodes, Interval.of(exact), Interval.of(fast), difference, agrees))
     return means
+
+
+def exact_table(results: Sequence[Agreement], title: str) -> Table:
+    """One row a task."""
+    quantities = ("observation", "reward", "cost")
+    table = Table(
+        title=title,
+        caption=f"largest differences (at most {TOLERANCE:g}, none of flags), steps with a cost or in contact, seconds",
+    )
+    for column in ("task", "steps", *quantities, "resets", "goals", "costly", "in contact with", "s", ""):
+        words = column in ("in contact with", "")
+        table.add_column(column, justify="left" if words or column == "task" else "right", no_wrap=not words)
+    for result in results:
+        touched = ", ".join(f"{kind} {count}" for kind, count in sorted(result.contacts.items()))
+        verdict = "equal" if result.agrees else result.first or f"without {' and '.join(result.missing)}"
+        worst = (f"{result.worst.get(name, math.inf):.1e}" for name in quantities)
+        happened = (result.resets, result.goals, result.costs)
+        table.add_row(
+            result.env_id, str(result.steps), *worst, *map(str, happened), touched, f"{result.seconds:.0f}", verdict
+        )
+    return table
+
+
+def means_table(means: Sequence[Means]) -> Table:
+    """One row a quantity."""
+    columns = ("task", "policy", "mean of an episode's", "episodes", "exact", "fast", "fast - exact", "")
+    table = Table(
+        *columns,
+        title="fast-distribution",
+        caption=f"± {_LEVEL:.0%} intervals; episodes paired by seed. By chance, one in {1 / (1 - _LEVEL):.0f} differs.",
+    )
+    for row in means:
+        verdict = "agree" if row.agrees else "differ"
+        numbers = (row.exact, row.fast, row.difference)
+        table.add_row(row.env_id, row.policy, row.quantity, str(row.episodes), *map(str, numbers), verdict)
+    return table
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("exact", "fast-until-contact", "fast-distribution")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
+    parser.add_argument("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids; default: those of each part")
+    parser.add_argument("--seeds", type=int, default=3, help="worlds of an id, exact and fast-until-contact (3)")
+    parser.add_argument("--steps", type=int, help="of each world; default: an episode, and 100 of the next (exact)")
+    parser.add_argument("--amounts", action="store_true", help="compare amounts of cost in place of 0 and 1, exact")
+    parser.add_argument("--episodes", type=int, default=200, help="of each mode, fast-distribution (200)")
+    parser.add_argument("--policy", type=Path, metavar="CKPT", help="checkpoint; fast-distribution runs it as well")
+    parser.add_argument("--seed", type=int, default=0, help="first seed (0)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, exact and fast-until-contact (1)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON with all numbers")
+    parsed = parser.parse_args(arguments)
+    for part in parsed.parts:
+        if part not in parts:
+            parser.error(f"{part} is no part: choose from {', '.join(parts)}")
+    parsed.parts = parsed.parts or list(parts)
+    return parsed
+
+
+def compare_all(
+    compare: Callable[..., Agreement], ids: Sequence[str], arguments: argparse.Namespace, progress: Console
+) -> list[Agreement]:
+    """Run a comparison for every id, in `arguments.jobs` processes."""
+    one = partial(compare, worlds=arguments.seeds, steps=arguments.steps, seed=arguments.seed)
+    results: list[Agreement] = []
+
+    def report(result: Agreement) -> None:
+        results.append(result)
+        progress.print(f"{result.env_id}: {'equal' if result.agrees else 'NOT EQUAL'} ({result.seconds:.0f} s)")
+
+    if arguments.jobs == 1:
+        for env_id in ids:
+            report(one(env_id))
+        return results
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        for result in pool.map(one, ids):
+            report(result)
+    return results
+
+
+def compare_distributions(arguments: argparse.Namespace) -> list[Means]:
+    """The random policy on the ids of the part; and the trained one, by default on those that share its agent."""
+    policies: list[tuple[str, MakePolicy, Sequence[str]]] = [("random", random_policy, _DISTRIBUTION_IDS)]
+    if arguments.policy is not None:
+        trained = partial(trained_policy, load_actor(arguments.policy))
+        policies.append((str(arguments.policy), trained, _DISTRIBUTION_IDS[:2]))
+    means = []
+    for name, make_policy, ids in policies:
+        for env_id in arguments.ids or ids:
+            means += compare_means(env_id, name, make_policy, episodes=arguments.episodes, seed=arguments.seed)
+    return means
+
+
+def main() -> int:
+    """Run the parts and print what they found; 1 if the engine is not safety_gymnasium."""
+    arguments = parse_arguments()
+    # in a file as wide as the tables
+    console, progress = Console(width=None if sys.stdout.isatty() else 150), Console(stderr=True)
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {}
+    equal = True
+    comparisons: dict[str, tuple[Callable[..., Agreement], Sequence[str]]] = {
+        "exact": (partial(compare_exact, amounts=arguments.amounts), arguments.ids or supported_ids()),
+        "fast-until-contact": (compare_until_contact, arguments.ids or _UNTIL_CONTACT_IDS),
+    }
+    try:
+        for part, (compare, ids) in comparisons.items():
+            if part in arguments.parts:
+                results = compare_all(compare, ids, arguments, progress)
+                console.print(exact_table(results, part))
+                report[part] = [asdict(result) for result in results]
+                equal = equal and all(result.agrees for result in results)
+        if "fast-distribution" in arguments.parts:
+            means = compare_distributions(arguments)
+            console.print(means_table(means))
+            report["fast-distribution"] = [asdict(row) for row in means]
+    except UserError as error:
+        progress.print(str(error))
+        return 2
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

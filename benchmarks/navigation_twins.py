@@ -1,7 +1,7 @@
 """safety_gymnasium's environments and the navigation engine's worlds, side by side in the same states."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
 COLLIDING = ("vases", "pillars", "gremlins", "buttons", "push_box")
 MOVABLE = ("vases", "push_box")
 """What lies on the floor and moves when it is pushed; fast mode lets it sleep."""
+_CREEP = 1e-6
+"""How far things at rest move in an episode at most, m."""
 _BOX = {"col1", "col2", "col3", "col4", "push_box"}
 """Geoms of the box: it has four corner posts."""
 
@@ -110,16 +112,30 @@ class Twins:
         worlds: W.
         seed: of world 0.
         mode: of the engine.
+        horizon: steps of an episode on both sides, None for the id's own.
+        amounts: whether a cost is the amount that a step's hazards and contacts add up to, rather than 0 or 1.
         task: that all worlds run, None for none; what else it changes than the layout is the caller's to change in the
             twins.
     """
 
     def __init__(
-        self, env_id: str, worlds: int, *, seed: int = 0, mode: str = "exact", task: Task | None = None
+        self,
+        env_id: str,
+        worlds: int,
+        *,
+        seed: int = 0,
+        mode: str = "exact",
+        horizon: int | None = None,
+        amounts: bool = False,
+        task: Task | None = None,
     ) -> None:
-        self.env = NavigationEnv(env_id, 1, worlds, mode, 1, seed, dtype=torch.float64)
+        self.env = NavigationEnv(env_id, 1, worlds, mode, 1, seed, horizon=horizon, dtype=torch.float64)
         safety_gymnasium = import_safety_gymnasium()
         self.originals = [safety_gymnasium.make(env_id, disable_env_checker=True).unwrapped for _ in range(worlds)]
+        for twin in self.originals:
+            twin.task.num_steps = self.env.horizon
+            twin.task.cost_conf.constrain_indicator = not amounts
+        self.env.worlds._costs._indicator = not amounts
         self._seeds: list[int | None] = [seed + i if task is None else task.layout_seed for i in range(worlds)]
         self._task = task
         if task is not None:
@@ -155,15 +171,20 @@ class Twins:
     def step(self, actions: Array) -> Both:
         """One step of all worlds, (W, A); nothing is reset."""
         after = self.env.step(TensorDict({"action": torch.from_numpy(actions)[None]}, self.env.batch_size))["next"]
-        engine = [after[key][0].numpy() for key in ("observation", "reward", "cost", "terminated", "truncated")]
         original = [twin.step(action) for twin, action in zip(self.originals, actions, strict=True)]
-        columns = [np.array(column) for column in list(zip(*original, strict=True))[:5]]
-        pairs = [
-            Pair(ours if ours.ndim == theirs.ndim and theirs.ndim > 1 else ours[:, 0], theirs)
-            for ours, theirs in zip(engine, columns, strict=True)
-        ]
-        reached = np.array([bool(step[5].get("goal_met", False)) for step in original])
-        return Both(*pairs, reached=reached)
+
+        def pair(key: str, column: int) -> Pair:
+            theirs = np.array([step[column] for step in original])
+            return Pair(after[key][0].numpy().reshape(theirs.shape), theirs)
+
+        return Both(
+            observation=pair("observation", 0),
+            reward=pair("reward", 1),
+            cost=pair("cost", 2),
+            terminated=pair("terminated", 3),
+            truncated=pair("truncated", 4),
+            reached=np.array([bool(step[5].get("goal_met", False)) for step in original]),
+        )
 
     def write_joints(self, world: int, qpos: Array) -> None:
         """Set the joints of a world on both sides, (nq,)."""
@@ -182,28 +203,44 @@ class Carrier:
 
     Args:
         twins: whose agents are carried.
+
+    Attributes:
+        kinds: of the places in this task; "goal" comes first and last.
     """
+
+    _TRIES = 5
 
     def __init__(self, twins: Twins) -> None:
         self._twins = twins
-        self._names = [settings.name for settings in twins.originals[0].task._obstacles]
+        names = [settings.name for settings in twins.originals[0].task._obstacles]
+        goal = ["goal"] if "goal" in names else []
+        self.kinds = [*goal, *(name for name in names if name in ("hazards", "sigwalls", *COLLIDING)), *goal]
+        self._due: dict[int, tuple[str, int]] = {}  # world -> kind, tries left
 
-    def kinds(self) -> list[str]:
-        """Where agents can be taken in this task; "goal" comes first and last."""
-        goal = ["goal"] if "goal" in self._names else []
-        places = [name for name in self._names if name in ("hazards", "sigwalls", *COLLIDING)]
-        return [*goal, *places, *goal]
+    def carry_all(self, kind: str | None) -> None:
+        """Before a step: take the agents of all worlds to a thing of `kind`, or where they have not got to yet."""
+        if kind is not None:
+            self._due = dict.fromkeys(range(len(self._twins.originals)), (kind, self._TRIES))
+        for world, (due, tries) in list(self._due.items()):
+            # a light thing that is touched from the side may be gone at the end of a step; from above it stays
+            self.carry(world, due, above=tries < self._TRIES - 1)
+            self._due[world] = (due, tries - 1)
 
-    def carry(self, world: int, kind: str) -> bool:
-        """Take the agent of a world to a thing of `kind`; False where there is no free place to put it."""
-        data = self._twins.originals[world].task.data
-        for qpos in self._states(world, kind):
-            if not np.array_equal(qpos, data.qpos):
-                self._twins.write_joints(world, qpos)
-                return True
-        return False
+    def see(self, both: Both, touched: Sequence[set[str]]) -> None:
+        """After a step: who has got there need not be taken there again."""
+        for world, (due, tries) in list(self._due.items()):
+            there = both.reached[world] if due == "goal" else due not in COLLIDING or due in touched[world]
+            if there or tries == 0:
+                del self._due[world]
 
-    def _states(self, world: int, kind: str) -> Iterator[Array]:
+    def carry(self, world: int, kind: str, *, above: bool = False) -> bool:
+        """Take the agent of a world to a thing of `kind`, or onto it; False where there is no free place to put it."""
+        qpos = next(self._states(world, kind, above), None)
+        if qpos is not None:
+            self._twins.write_joints(world, qpos)
+        return qpos is not None
+
+    def _states(self, world: int, kind: str, above: bool) -> Iterator[Array]:
         task = self._twins.originals[world].task
         if kind == "sigwalls":
             beyond = np.array([task.sigwalls.locate_factor + 0.2, 0.3])
@@ -214,7 +251,8 @@ class Carrier:
             body = "push_box" if hasattr(task, "push_box") else "agent"
             yield from _clear_states(task, body, _around(task.goal.pos[:2], task.goal.size))
         else:
-            yield from _touching_states(task, _geoms(task, kind))
+            onto = _onto_states if above and _is_free(task.model, "agent") else _touching_states
+            yield from onto(task, _geoms(task, kind))
 
 
 def _geoms(task: Any, kind: str) -> set[str]:
@@ -242,18 +280,41 @@ def _clear_states(task: Any, body: str, targets: Iterable[Array]) -> Iterator[Ar
 
 
 def _touching_states(task: Any, things: set[str]) -> Iterator[Array]:
-    """Joints with the agent just at a thing, and at nothing else: it comes nearer by centimetres until they touch."""
+    """Joints with the agent a little in a thing, and in nothing else: it comes nearer until they touch.
+
+    A little: of a mere touch nothing may be left at the end of a step.
+    """
     scratch = mujoco.MjData(task.model)
     centre = task.data.geom(max(things)).xpos[:2].copy()
     for angle in np.arange(8) * np.pi / 4:
-        for distance in np.arange(0.9, 0.05, -0.01):
-            target = centre + distance * np.array([np.cos(angle), np.sin(angle)])
-            qpos = _moved(task, "agent", target)
-            touched = _touched_by(task.model, _collide(task.model, scratch, qpos), "agent")
-            if touched and touched <= things:
+        direction = np.array([np.cos(angle), np.sin(angle)])
+
+        def touched_at(distance: float, direction: Array = direction) -> tuple[Array, set[str]]:
+            qpos = _moved(task, "agent", centre + distance * direction)
+            return qpos, _touched_by(task.model, _collide(task.model, scratch, qpos), "agent")
+
+        outside = next((d / 100 for d in range(90, 5, -1) if touched_at(d / 100)[1]), 0.0)
+        qpos, touched = touched_at(outside - 0.03)
+        if touched and touched <= things:
+            yield qpos
+
+
+def _onto_states(task: Any, things: set[str]) -> Iterator[Array]:
+    """Joints with the agent on top of a thing: it comes down until they touch."""
+    scratch = mujoco.MjData(task.model)
+    qpos = _moved(task, "agent", task.data.geom(max(things)).xpos[:2])
+    height = task.model.jnt_qposadr[task.model.body("agent").jntadr[0]] + 2
+    for z in np.arange(1.5, 0.0, -0.01):
+        qpos[height] = z
+        touched = _touched_by(task.model, _collide(task.model, scratch, qpos), "agent")
+        if touched:
+            if touched <= things:
                 yield qpos
-            if touched:
-                break
+            return
+
+
+def _is_free(model: Any, body: str) -> bool:
+    return bool(model.jnt_type[model.body(body).jntadr[0]] == mujoco.mjtJoint.mjJNT_FREE)
 
 
 def _collide(model: Any, data: Any, qpos: Array) -> Any:
@@ -265,9 +326,8 @@ def _collide(model: Any, data: Any, qpos: Array) -> Any:
 def _moved(task: Any, body: str, target: Array) -> Array:
     """Joints with the body's origin above a point, (nq,)."""
     model, qpos = task.model, task.data.qpos.copy()
-    joint = model.body(body).jntadr[0]
-    address = model.jnt_qposadr[joint]
-    if model.jnt_type[joint] != mujoco.mjtJoint.mjJNT_FREE:  # Point: two slides along the axes that it started with
+    address = model.jnt_qposadr[model.body(body).jntadr[0]]
+    if not _is_free(model, body):  # Point: two slides along the axes that it started with
         rotation = np.zeros(9)
         mujoco.mju_quat2Mat(rotation, model.body(body).quat)
         target = rotation.reshape(3, 3)[:2, :2].T @ (target - model.body(body).pos[:2])
@@ -302,13 +362,17 @@ def kinds_touched(task: Any) -> set[str]:
     return {"push_box" if name in _BOX else f"{re.sub(r'[0-9].*', '', name)}s" for name in names}
 
 
-def movable_touched(task: Any) -> bool:
-    """Whether anything but the floor touches a vase or the box of the original now."""
+def movable_disturbed(task: Any) -> bool:
+    """Whether anything but the floor has touched a vase or the box of the original.
+
+    A contact in the midst of a step may be over at its end; then the thing lies elsewhere. At rest none creeps so far.
+    """
     model, owner = task.model, roots(task.model)
-    bodies = [model.body(i).name for i in range(model.nbody)]
-    movable = [name == "push_box" or re.fullmatch(r"vase\d+", name) is not None for name in bodies]
+    names = {model.body(i).name: i for i in range(model.nbody)}
+    movable = {name: i for name, i in names.items() if name == "push_box" or re.fullmatch(r"vase\d+", name)}
     for a, b in contacts(task.data):
-        pair = (owner[a], owner[b])
-        if any(movable[body] for body in pair) and 0 not in pair:
+        pair = {int(owner[a]), int(owner[b])}
+        if 0 not in pair and pair & set(movable.values()):
             return True
-    return False
+    placed = task.world_info.reset_layout
+    return any(np.abs(task.data.xpos[i, :2] - placed[name]).max() > _CREEP for name, i in movable.items())

@@ -49,6 +49,7 @@ def make_task_data(
         scale=scale,
         reward_advantage=torch.randn(tasks, samples, generator=generator),
         cost_advantage=torch.randn(tasks, samples, generator=generator),
+        episode_steps=torch.full((tasks,), 20.0),
         episode_return=torch.zeros(tasks),
         episode_cost=torch.full((tasks,), episode_cost),
         cost_limit=torch.full((tasks,), cost_limit),

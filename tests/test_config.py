@@ -78,7 +78,7 @@ def test_the_keys_that_others_rely_on():
         ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
         ("policy.hidden=[64,0]", "policy.hidden is [64, 0], but must be at least 1"),
         ("critic.gamma=1.1", "critic.gamma is 1.1, but must be at most 1"),
-        ("inner.method=trpo", "inner.method is 'trpo', but must be one of"),
+        ("inner.method=sac", "inner.method is 'sac', but must be one of"),
         ("outer.method=null", "outer.method is None, but must be one of"),
         ("tasks.family=maze", "tasks.family is 'maze', but must be one of"),
         ("logger.wandb=sometimes", "logger.wandb is 'sometimes', but must be one of auto"),
@@ -94,6 +94,24 @@ def test_a_bad_override_names_its_key_and_says_what_is_expected(override, messag
     with pytest.raises(UserError) as error:
         load("nav2d", [override])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("method", sorted(INNER_METHODS))
+def test_every_experiment_takes_every_inner_method(exp, method):
+    config = load(exp, [f"inner.method={method}", "inner.max_kl=0.02"])
+    assert type(config.inner) is INNER_METHODS[method]
+    assert config.inner.cost_limit == load(exp).inner.cost_limit
+
+
+def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_override(tmp_path):
+    assert "inner.multiplier_lr" in flatten(load("nav2d"))
+    assert "inner.multiplier_lr" not in flatten(load("nav2d", ["inner.method=cpo"]))
+    with pytest.raises(UserError, match=r"no key inner\.multiplier_lr"):
+        load("nav2d", ["inner.method=cpo", "inner.multiplier_lr=0.1"])
+    (tmp_path / "config.yaml").write_text("inner: {method: trpo_lag, stpes: 3}")
+    with pytest.raises(UserError, match=r"no key inner\.stpes. Did you mean inner\.steps"):
+        read(tmp_path / "config.yaml", ["inner.method=cpo"])
 
 
 def test_an_unknown_experiment_lists_those_that_exist():

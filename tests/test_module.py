@@ -12,6 +12,7 @@ from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import load
 from cmaml_pl.data import MetaBatchSampler
 from cmaml_pl.outer.methods import FOMAML
+from cmaml_pl.registry import INNER_METHODS
 
 TINY = [
     "train.tasks_per_batch=4",
@@ -139,6 +140,7 @@ def test_adapting_leaves_the_meta_policy_alone_and_lambda_carries_a_share():
         before = module.actor.vector()
         stages = module.adapt(tasks, 2, ("test",))
         assert len(stages) == 3
+        assert (stages[0].data.episode_steps == 30).all()
         assert torch.equal(module.actor.vector(), before)
         assert torch.equal(stages[0].theta, before.expand(4, -1))
         assert not torch.equal(stages[1].theta[0], stages[1].theta[1])
@@ -147,3 +149,18 @@ def test_adapting_leaves_the_meta_policy_alone_and_lambda_carries_a_share():
         ended = recorder.metrics[0]["lambda/mean"]
         assert ended > start
         assert float(module.multiplier) == pytest.approx(start + 0.25 * (ended - start), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(INNER_METHODS))
+def test_every_inner_method_trains_and_carries_what_it_says(name):
+    # a limit of 0, so that the multipliers have work
+    config = load("nav2d", [*TINY, f"inner.method={name}", "inner.cost_limit=0"])
+    with open_module(config) as module:
+        recorder = fit(module, config, iterations=2)
+        metrics = recorder.metrics[-1]
+        assert all(torch.tensor(value).isfinite() for value in metrics.values())
+        assert metrics["inner/kl"] > 0
+        assert 0 <= metrics["inner/infeasible_steps"] <= 1
+        assert (metrics["lambda/mean"] > 0) == (name != "trpo")
+        carries = config.inner.multiplier_carry > 0
+        assert (float(module.multiplier) != pytest.approx(config.inner.multiplier_init)) == carries

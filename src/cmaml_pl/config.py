@@ -146,8 +146,12 @@ def load(exp: str, overrides: Sequence[str] = ()) -> Config:
 
 def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
     """Merge layers, the later ones stronger, and overrides into the schema; see `load`."""
+    requests = parse_overrides(overrides)
     try:
-        changes = OmegaConf.merge(*layers, parse_overrides(overrides))
+        written = OmegaConf.merge(*layers)
+        assert isinstance(written, DictConfig)
+        _drop_keys_of_other_methods(written, requests)
+        changes = OmegaConf.merge(written, requests)
     except OmegaConfBaseException as error:
         raise UserError(f"The overrides {' '.join(overrides)} do not fit: {str(error).splitlines()[0]}.") from None
     assert isinstance(changes, DictConfig)
@@ -171,6 +175,26 @@ def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Conf
     check_bounds(config)
     _check_together(config)
     return config
+
+
+def _drop_keys_of_other_methods(written: DictConfig, requests: DictConfig) -> None:
+    """Forget what files set for one method or family alone where the overrides choose another.
+
+    `exp=nav2d inner.method=cpo` would otherwise fail at the step size of a multiplier that CPO does not have. A key
+    that neither of the two knows stays, so that a typo in a file is still an error.
+    """
+    for section, (selector, registry, default) in SECTIONS.items():
+        values, chosen = written.get(section), requested(requests, f"{section}.{selector}")
+        if not isinstance(values, DictConfig):
+            continue
+        name = values.get(selector, default)
+        if name in registry and chosen in registry:
+            for key in _field_names(registry[name]) - _field_names(registry[chosen]):
+                values.pop(key, None)
+
+
+def _field_names(section: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(section)}
 
 
 def parse_overrides(overrides: Sequence[str]) -> DictConfig:

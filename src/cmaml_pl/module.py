@@ -208,6 +208,7 @@ class CMAML(LightningModule):
             "lambda/mean": post.multiplier.mean(),
             "inner/kl": torch.stack([step.kl for step in steps]).mean(),
             "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(),
+            "inner/infeasible_steps": torch.stack([step.infeasible for step in steps]).float().mean(),
         }
         if not prefix:
             metrics["eta"] = self.eta.clone()

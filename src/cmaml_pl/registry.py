@@ -6,6 +6,9 @@ Each entry is a frozen dataclass; its fields are the section of the configuratio
 from collections.abc import Mapping
 
 from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.inner.cpo import CPO
+from cmaml_pl.inner.pcpo import PCPO
+from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.methods import FOMAML, OuterMethod
 from cmaml_pl.tasks.constraint import ConstraintFamily
@@ -13,7 +16,7 @@ from cmaml_pl.tasks.dynamics import DynamicsFamily
 from cmaml_pl.tasks.families import LayoutFamily, Nav2DFamily, TaskFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
 
-INNER_METHODS: Mapping[str, type[InnerMethod]] = {"trpo_lag": TRPOLag}
+INNER_METHODS: Mapping[str, type[InnerMethod]] = {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag}
 OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML}
 TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {
     "constraint": ConstraintFamily,

@@ -8,6 +8,7 @@ from tests.helpers import make_actor, make_task_data
 
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
 from cmaml_pl.registry import INNER_METHODS
+from cmaml_pl.rollout.task_data import TaskData
 
 
 @pytest.fixture(params=sorted(INNER_METHODS))
@@ -58,6 +59,7 @@ def test_nan_in_one_task_leaves_the_other_tasks_alone(method):
     data.reward_advantage[1, 7] = float("nan")
     step = method.step(actor, theta, multiplier, data)
     assert torch.equal(step.theta[1], theta[1])
+    assert step.step_share[1] == 0
     torch.testing.assert_close(step.theta[[0, 2]], good.theta[[0, 2]])
 
 
@@ -67,6 +69,22 @@ def test_limits_of_zero_and_infinity_give_numbers(method, limit):
     step = method.step(actor, theta, multiplier, make_task_data(actor, theta, cost_limit=limit))
     assert step.theta.isfinite().all()
     assert step.multiplier.isfinite().all()
+    assert (step.multiplier >= 0).all()
+
+
+@pytest.mark.parametrize("cost", [0.0, 4.0, 5.0, 5.5, 1000.0])
+def test_a_batch_of_tasks_equals_the_tasks_one_by_one(method, cost):
+    actor, theta, multiplier = start()
+    data = make_task_data(actor, theta, samples=200, episode_cost=cost, cost_limit=5.0)
+    batch = method.step(actor, theta, multiplier, data)
+    for p in range(3):
+        rows = slice(p, p + 1)
+        own = TaskData(**{item.name: getattr(data, item.name)[rows] for item in dataclasses.fields(TaskData)})
+        single = method.step(actor, theta[rows], multiplier[rows], own)
+        for item in dataclasses.fields(single):
+            torch.testing.assert_close(
+                getattr(single, item.name), getattr(batch, item.name)[rows], atol=1e-4, rtol=1e-3, msg=item.name
+            )
 
 
 def test_trpo_lag_raises_the_surrogate_that_it_maximises():

@@ -76,6 +76,8 @@ def test_every_experiment_trains_two_tiny_iterations_and_leaves_its_files(exp, t
         "eta",
         "lambda/mean",
         "inner/kl",
+        "inner/rejected_steps",
+        "inner/infeasible_steps",
         "safety_critic/loss",
         "safety_critic/explained_variance",
         "safety_critic/episode_cost",

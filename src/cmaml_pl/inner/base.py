@@ -17,15 +17,19 @@ class InnerStep:
 
     Attributes:
         theta: adapted parameters, a new tensor, (tasks, P).
-        multiplier: lambda^p after the step, (tasks,).
+        multiplier: lambda^p, the weight of the standardised cost advantage against the reward's in the direction of the
+            step, (tasks,). The outer loss weighs the two alike, see `lagrangian_advantage`.
         kl: mean KL(old || new) of the step, nats, (tasks,).
         step_share: accepted share of the full step, 0 where the line search was exhausted, (tasks,).
+        infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). A method
+            that does not ask says no.
     """
 
     theta: Tensor
     multiplier: Tensor
     kl: Tensor
     step_share: Tensor
+    infeasible: Tensor
 
 
 class InnerMethod(Protocol):
@@ -48,12 +52,12 @@ class InnerMethod(Protocol):
 
     @property
     def multiplier_init(self) -> float:
-        """Lambda of the first task that is ever adapted to."""
+        """Lambda of the first task that is ever adapted to; 0 where a method finds its multiplier anew in each step."""
         ...
 
     @property
     def multiplier_carry(self) -> float:
-        """Share of the tasks' mean change of lambda that the next tasks start from."""
+        """Share of the tasks' mean change of lambda that the next tasks start from; 0 where it is found anew."""
         ...
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
@@ -62,7 +66,7 @@ class InnerMethod(Protocol):
         Args:
             actor: the network that runs the parameters.
             theta: the parameters that collected `data`, (tasks, P); left as they are.
-            multiplier: lambda^p before the step, (tasks,).
+            multiplier: lambda^p before the step, (tasks,); without effect where a method finds it anew.
             data: rollouts of `theta`.
         """
         ...

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerStep, lagrangian_advantage, likelihood_ratio, mean_kl
+from cmaml_pl.inner.base import InnerStep, lagrangian_advantage
+from cmaml_pl.inner.steps import trust_region_step
 from cmaml_pl.math.multiplier import ascend
-from cmaml_pl.math.trust_region import fisher_product, line_search, natural_step, rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -53,25 +53,16 @@ class TRPOLag:
         multiplier = ascend(
             multiplier, data.episode_cost, data.cost_limit, lr=self.multiplier_lr, high=self.multiplier_max
         )
-        advantage = lagrangian_advantage(data, multiplier)
-
-        def surrogate(candidate: Tensor) -> Tensor:
-            return (likelihood_ratio(actor, candidate, data) * advantage).mean(dim=1)
-
-        def kl(candidate: Tensor, every: int = 1) -> Tensor:
-            return mean_kl(actor, candidate, data, every=every)
-
-        before, gradient = rowwise_gradient(surrogate, theta)
-        product = fisher_product(lambda x: kl(x, self.fisher_every), theta, damping=self.cg_damping)
-        step = natural_step(product, gradient, max_kl=self.max_kl, iterations=self.cg_iterations)
-
-        @torch.no_grad()
-        def accept(candidate: Tensor) -> Tensor:
-            # a comparison with NaN is false: a step that leaves the numbers is refused like any bad one
-            return (surrogate(candidate) > before) & (kl(candidate) <= self.max_kl)
-
-        adapted, share = line_search(
-            accept, theta.detach(), step, ratio=self.line_search_ratio, tries=self.line_search_tries
+        adapted, kl, share = trust_region_step(
+            actor,
+            theta,
+            data,
+            lagrangian_advantage(data, multiplier),
+            max_kl=self.max_kl,
+            cg_iterations=self.cg_iterations,
+            cg_damping=self.cg_damping,
+            fisher_every=self.fisher_every,
+            line_search_ratio=self.line_search_ratio,
+            line_search_tries=self.line_search_tries,
         )
-        with torch.no_grad():
-            return InnerStep(adapted, multiplier, kl(adapted), share)
+        return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))

@@ -36,14 +36,19 @@ def gae(
     return advantage
 
 
-def standardise(advantage: Tensor) -> Tensor:
-    """Mean 0 and variance 1 over the samples of each task; an all-equal row becomes zeros. Shape (tasks, samples)."""
-    centred = advantage - advantage.mean(dim=1, keepdim=True)
-    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+def spread(advantage: Tensor) -> Tensor:
+    """Standard deviation over the samples of each task, (tasks, samples) -> (tasks, 1); 0 for an all-equal row."""
+    deviation = (advantage - advantage.mean(dim=1, keepdim=True)).square().mean(dim=1, keepdim=True).sqrt()
     # float32 rounding leaves a tiny deviation where there is none; dividing by it would turn rounding into a signal
     scale = advantage.abs().amax(dim=1, keepdim=True)
     flat = deviation <= 1e-6 * scale  # false where a sample is NaN, so that NaN stays visible
-    return torch.where(flat, torch.zeros_like(centred), centred / deviation)
+    return torch.where(flat, torch.zeros_like(deviation), deviation)
+
+
+def standardise(advantage: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the samples of each task; an all-equal row becomes zeros. Shape (tasks, samples)."""
+    centred, deviation = advantage - advantage.mean(dim=1, keepdim=True), spread(advantage)
+    return torch.where(deviation == 0, torch.zeros_like(centred), centred / deviation)
 
 
 def complete_episodes(done: Tensor) -> Tensor:

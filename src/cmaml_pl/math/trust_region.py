@@ -97,11 +97,11 @@ def line_search(
 
     Returns:
         New parameters (tasks, P), always a new tensor, and the accepted share of the step (tasks,). A row in which no
-        length was accepted has its old parameters and share 0.
+        length was accepted, or whose step is zero, has its old parameters and share 0.
     """
     result = theta.clone()
     share = torch.zeros(theta.shape[0], dtype=theta.dtype, device=theta.device)
-    open_rows = torch.ones_like(share, dtype=torch.bool)
+    open_rows = (step != 0).any(dim=1)
     for attempt in range(tries):
         length = ratio**attempt
         candidate = torch.where(open_rows[:, None], theta + length * step, result)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
@@ -22,6 +23,7 @@ class TaskData:
         scale: its standard deviation, (tasks, samples, A).
         reward_advantage: A_r, (tasks, samples).
         cost_advantage: A_c, (tasks, samples).
+        episode_steps: mean steps per episode, (tasks,).
         episode_return: mean undiscounted return per episode, (tasks,).
         episode_cost: J_C, mean undiscounted cost per episode, (tasks,).
         cost_limit: d^p, same unit, (tasks,).
@@ -34,6 +36,7 @@ class TaskData:
     scale: Tensor
     reward_advantage: Tensor
     cost_advantage: Tensor
+    episode_steps: Tensor
     episode_return: Tensor
     episode_cost: Tensor
     cost_limit: Tensor
@@ -82,6 +85,7 @@ class AdvantageEstimator:
             scale=rollout["scale"].flatten(1, 2),
             reward_advantage=reward_advantage.flatten(1),
             cost_advantage=cost_advantage.flatten(1),
+            episode_steps=mean_episode_sum(torch.ones_like(after["reward"]), after["done"]),
             episode_return=mean_episode_sum(after["reward"], after["done"]),
             episode_cost=mean_episode_sum(after["cost"], after["done"]),
             cost_limit=cost_limit,

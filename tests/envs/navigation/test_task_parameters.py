@@ -230,7 +230,7 @@ def test_parameters_take_hold_at_the_next_reset():
         (
             ENV_ID,
             {"cost_vase": 1.0},
-            "'cost_vase'; for SafetyPointGoal1-v0 the engine knows mass, damping, gear, goal_x",
+            "'cost_vase'; for SafetyPointGoal1-v0 the engine knows goal_x, goal_y, cost_hazards, cost",
         ),
         (ENV_ID, {"cost_vase": 1.0}, "Did you mean cost_vases?"),
         (ENV_ID, {"cost_goal": 1.0}, "has the parameter 'cost_goal'"),
@@ -243,7 +243,7 @@ def test_parameters_take_hold_at_the_next_reset():
             {"goal_x": 1.0, "goal_y": 1.0},
             "'goal_x'; for SafetyPointButton1-v0 the engine knows",
         ),
-        ("SafetyPointCircle1-v0", {"cost_hazards": 1.0}, "knows mass, damping, gear, cost_sigwalls."),
+        ("SafetyPointCircle1-v0", {"cost_hazards": 1.0}, "the engine knows cost_sigwalls, mass, damping, gear."),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name(env_id, parameters, message):

@@ -53,7 +53,7 @@ def read_parameters(definition: Definition, tasks: Sequence[Task]) -> Parameters
     """
     parameters = own_parameters(definition, len(tasks))
     costs = [COST_PREFIX + group.name for group in definition.costly]
-    known = [*FACTORS, *(GOAL if _has_goal(definition) else ()), *costs]
+    known = [*(GOAL if _has_goal(definition) else ()), *costs, *FACTORS]
     columns: Mapping[str, Array] = dict(
         zip(
             [*FACTORS, *GOAL, *costs],

@@ -24,6 +24,9 @@ _FATAL = [
     )
 ]
 """Warnings after which a world's numbers mean nothing: it diverged, or ran out of memory for contacts."""
+_SLEEP_TOLERANCE = 1e-6
+"""Speed below which a thing may fall asleep, in MuJoCo's unit. MuJoCo's default, 1e-4, is just the speed in m/s from
+which a vase costs: vases that creep after a push stopped costing too early (docs/performance.md). 1e-6 is as fast."""
 
 
 class Physics:
@@ -53,6 +56,7 @@ class Physics:
         self._mocaps = [group.settings for group in definition.groups if group.settings.type == "mocaps"]
         if sleeping and not self._mocaps and any(group.bodies is not None for group in definition.groups):
             model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
+            model.opt.sleep_tolerance = _SLEEP_TOLERANCE
         self._batch = Batch(model, num_worlds, num_threads, persistent=True)
         self._frameskip = int(definition.task.sim_conf.frameskip_binom_n)
         self._agent = model.body("agent").id
