@@ -1,12 +1,39 @@
+import dataclasses
 import itertools
+import math
 
+import numpy as np
 import pytest
 
+from cmaml_pl.assembly import build_datamodule, open_module
+from cmaml_pl.config import load
 from cmaml_pl.data import MetaBatchSampler, TaskDataModule
+from cmaml_pl.errors import UserError
 from cmaml_pl.registry import TASK_FAMILIES
+from cmaml_pl.tasks.constraint import ConstraintFamily
+from cmaml_pl.tasks.dynamics import DynamicsFamily
 from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
+from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
+from cmaml_pl.tasks.ranges import draw
 
 SPLITS = ("train", "validation", "test")
+
+
+def distance(task):
+    return math.hypot(task.parameters["goal_x"], task.parameters["goal_y"])
+
+
+def direction(task):
+    return math.degrees(math.atan2(task.parameters["goal_y"], task.parameters["goal_x"]))
+
+
+RANGES = {
+    "constraint": (lambda task: [task.cost_limit / 4.0], (0.5, 1.5), (0.2, 2.5)),
+    "dynamics": (lambda task: list(task.parameters.values()), (0.25, 1.75), (0.15, 2.25)),
+    "hidden_goal": (lambda task: [direction(task)], (-90, 90), (-135, 135)),
+    "nav2d": (lambda task: [distance(task)], (1.2, 1.3), (1.2, 1.6)),
+}
+"""Of every family with a range: what is in it, that range by default, and the one beyond it."""
 
 
 @pytest.fixture(params=sorted(TASK_FAMILIES))
@@ -26,8 +53,119 @@ def test_splits_have_their_sizes_and_never_overlap(family):
 def test_a_task_is_the_same_whenever_it_is_asked_for(family):
     assert family.task(5, cost_limit=3.0) == family.task(5, cost_limit=3.0)
     assert family.task(5, cost_limit=3.0) != family.task(6, cost_limit=3.0)
-    assert family.task(5, cost_limit=3.0).cost_limit == 3.0
+    assert family.task(5, cost_limit=6.0).cost_limit == 2 * family.task(5, cost_limit=3.0).cost_limit > 0
     assert family.task(5, cost_limit=3.0).family == family.family
+
+
+def test_every_family_runs_its_own_tasks(family):
+    env = family.make_env(2, 2, horizon=5, workers=1)
+    env.set_tasks(split_tasks(family, "train", cost_limit=3.0)[:2])
+    env.set_seed(0)
+    still = env.action_spec.zero()
+    rollout = env.rollout(5, policy=lambda td: td.set("action", still.clone()))
+    assert rollout.shape == (2, 2, 5)
+    assert rollout["observation"].isfinite().all()
+    env.close(raise_if_closed=False)
+
+
+def test_limits_of_their_own_reach_the_updates():
+    tiny = ["train.tasks_per_batch=3", "rollout.envs_per_task=1", "rollout.horizon=5", "inner.cost_limit=8"]
+    config = load("constraint", tiny)
+    tasks = build_datamodule(config).splits["train"][:3]
+    assert len({task.cost_limit for task in tasks}) == 3
+    with open_module(config) as module:
+        for stage in module.adapt(tasks, 1, ("test",)):
+            assert stage.data.cost_limit.tolist() == pytest.approx([task.cost_limit for task in tasks])
+
+
+def test_a_group_that_cannot_cost_is_refused_by_name():
+    with pytest.raises(UserError, match=r"tasks\.groups has 'vase', but what can cost in .* Did you mean vases\?"):
+        ConstraintFamily(groups=["hazards", "vase"]).make_env(1, 1, horizon=5, workers=1)
+
+
+def test_every_family_with_a_range_is_covered_here():
+    ranged = {name for name, cls in TASK_FAMILIES.items() if "test_range" in {f.name for f in dataclasses.fields(cls)}}
+    assert ranged == set(RANGES)
+
+
+@pytest.mark.parametrize("name", sorted(RANGES))
+def test_test_tasks_can_be_drawn_outside_the_range_of_all_others(name):
+    measure, inside, outside = RANGES[name]
+    sizes = {"train": 200, "validation": 30, "test": 200}
+    within = TASK_FAMILIES[name](**sizes)
+    beyond = TASK_FAMILIES[name](**sizes, test_range="outside")
+    for split in SPLITS:
+        values = np.array([measure(task) for task in split_tasks(within, split, cost_limit=4.0)])
+        assert (inside[0] <= values).all()
+        assert (values <= inside[1]).all()
+        assert values.min() < inside[0] + 0.1 * np.ptp(inside)
+        assert values.max() > inside[1] - 0.1 * np.ptp(inside)
+    for split in ("train", "validation"):
+        assert split_tasks(beyond, split, cost_limit=4.0) == split_tasks(within, split, cost_limit=4.0)
+    values = np.array([measure(task) for task in split_tasks(beyond, "test", cost_limit=4.0)])
+    assert ((values <= inside[0]) | (values >= inside[1])).all()
+    assert outside[0] <= values.min()
+    assert values.max() <= outside[1]
+    assert values.max() > outside[1] - 0.1 * np.ptp(outside)
+    assert (values < inside[0]).any() == (outside[0] < inside[0])
+
+
+def test_what_is_outside_is_drawn_uniformly_on_both_sides():
+    rng = np.random.default_rng(0)
+    values = np.array([draw(rng, (2.0, 3.0), (1.0, 6.0)) for _ in range(4000)])
+    shares = np.histogram(values, bins=[1, 2, 3, 4, 5, 6])[0] / len(values)
+    np.testing.assert_allclose(shares, [0.25, 0.0, 0.25, 0.25, 0.25], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("exp", "override", "message"),
+    [
+        ("dynamics", "tasks.factors=[1.0]", "tasks.factors is [1.0], but must be [low, high]"),
+        ("dynamics", "tasks.factors=[2.0,1.0]", "tasks.factors is [2.0, 1.0], but must be [low, high]"),
+        ("dynamics", "tasks.factors=[0.25,3.0]", "tasks.outside_factors is [0.15, 2.25], but must contain"),
+        ("dynamics", "tasks.factors=[0.15,2.25]", "and be wider"),
+        (
+            "dynamics",
+            "tasks.outside_factors=[0.01,3]",
+            "tasks.outside_factors is [0.01, 3.0], but must be at least 0.05",
+        ),
+        ("dynamics", "tasks.test_range=beyond", "tasks.test_range is 'beyond', but must be one of inside, outside"),
+        ("hidden_goal", "tasks.distances=[2,1]", "tasks.distances is [2.0, 1.0], but must be [low, high]"),
+        ("hidden_goal", "tasks.directions=[-140,90]", "tasks.outside_directions is [-135.0, 135.0], but must contain"),
+        ("constraint", "tasks.groups=[]", "tasks.groups is [], but must name a kind of object"),
+        ("constraint", "tasks.groups=[vases,vases]", "and each only once"),
+        ("constraint", "tasks.limit_factors=[-1,1]", "tasks.outside_limit_factors is [0.2, 2.5], but must contain"),
+    ],
+)
+def test_a_bad_range_is_refused_by_name(exp, override, message):
+    with pytest.raises(UserError) as error:
+        load(exp, [override])
+    assert message in str(error.value)
+
+
+def test_hidden_goals_lie_ahead_at_their_distances():
+    tasks = split_tasks(HiddenGoalFamily(), "train", cost_limit=4.0)
+    distances = np.array([distance(task) for task in tasks])
+    assert distances.min() >= 1.1
+    assert distances.max() <= 1.4
+    assert abs(np.corrcoef(distances, [direction(task) for task in tasks])[0, 1]) < 0.1
+
+
+def test_factors_of_the_dynamics_are_drawn_apart():
+    factors = [list(task.parameters.values()) for task in split_tasks(DynamicsFamily(), "train", cost_limit=4.0)]
+    assert np.abs(np.corrcoef(factors, rowvar=False) - np.eye(3)).max() < 0.1
+
+
+def test_every_choice_of_costs_is_a_task_and_some_are_in_conflict():
+    tasks = split_tasks(ConstraintFamily(), "train", cost_limit=4.0)
+    choices = [(task.parameters["cost_hazards"], task.parameters["cost_vases"]) for task in tasks]
+    for choice in [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]:
+        assert 0.28 < choices.count(choice) / len(choices) < 0.39
+    assert (0.0, 0.0) not in choices
+    limits = np.array([task.cost_limit for task in tasks])
+    assert abs(np.corrcoef(limits, [choice[0] for choice in choices])[0, 1]) < 0.1
+    unlimited = ConstraintFamily().task(0, cost_limit=math.inf)
+    assert unlimited.cost_limit == math.inf
 
 
 def test_meta_batches_depend_on_the_seed_and_the_iteration_alone():

@@ -14,6 +14,7 @@ import numpy as np
 from cmaml_pl.bounds import bounded
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.envs.nav2d import Nav2DEnv
+from cmaml_pl.tasks.ranges import TEST_RANGES, draw
 from cmaml_pl.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -70,17 +71,22 @@ class Nav2DFamily:
     """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; every task has its hazards.
 
     Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards.
+
+    Attributes:
+        test_range: whether goals of test tasks lie at those distances ("inside") or, "outside", from there to 1.6.
     """
 
     family: str = "nav2d"
     train: int = bounded(1000, low=1)
     validation: int = bounded(20, low=1)
     test: int = bounded(40, low=1)
+    test_range: str = bounded("inside", choices=TEST_RANGES)
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
-        angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(1.2, 1.3)
+        outside = self.test_range == "outside" and task_id >= self.train + self.validation
+        angle, distance = rng.uniform(0, 2 * math.pi), draw(rng, (1.2, 1.3), (1.2, 1.6) if outside else None)
         goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
         return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
 

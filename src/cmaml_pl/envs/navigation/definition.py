@@ -1,5 +1,6 @@
 """What a navigation task of Safety-Gymnasium consists of, read from safety_gymnasium itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 
 ARENA_BYTES = 2 * 2**20
 """MuJoCo's scratch memory a world: reserved, but resident only as far as it was used.
@@ -16,6 +17,10 @@ ARENA_BYTES = 2 * 2**20
 Safety-Gymnasium's models reserve 450 MiB. The most seen in use was 0.22 MiB (Ant and Doggo on level 2, all things
 awake); a world that runs out of it ends its episode as failed."""
 _TOUCHED_KINDS = ("Vases", "Pillars", "Buttons", "Gremlins")
+_COSTLY_KINDS = (*_TOUCHED_KINDS, "Hazards", "Sigwalls")
+
+Pose = tuple[float, float, float]
+"""x and y, m, and heading, rad."""
 
 
 class UnsupportedTaskError(UserError):
@@ -73,13 +78,24 @@ class Definition:
         """The group with Safety-Gymnasium's name `name`, None where the task has none."""
         return next((group for group in self.groups if group.name == name), None)
 
+    @property
+    def costly(self) -> tuple[Group, ...]:
+        """The groups that can cost, whether or not the id lets them: Safety-Gymnasium has a formula for each."""
+        return tuple(group for group in self.groups if type(group.settings).__name__ in _COSTLY_KINDS)
 
-def read_definition(env_id: str) -> Definition:
+
+def read_definition(env_id: str, *, hidden: Sequence[str] = (), start: Pose | None = None) -> Definition:
     """Read a task from safety_gymnasium, and compile its world once.
+
+    Args:
+        env_id: Safety-Gymnasium id.
+        hidden: names of groups whose lidar is left out of the observation.
+        start: where the agent is placed, Safety-Gymnasium's `agent.locations` and `agent.rot`; None for anywhere.
 
     Raises:
         UnsupportedTaskError: the task is none of Goal, Button, Push, Circle and Run, or set in a way that only
             Safety-Gymnasium itself runs.
+        UserError: no lidar observes what is to be hidden.
     """
     safety_gymnasium = import_safety_gymnasium()
     builder = safety_gymnasium.make(env_id, disable_env_checker=True).unwrapped
@@ -87,6 +103,9 @@ def read_definition(env_id: str) -> Definition:
     reason = _reason_against(task)
     if reason is not None:
         raise UnsupportedTaskError(f"the navigation engine does not run {env_id}: {reason}")
+    _hide(env_id, task, hidden)
+    if start is not None:
+        task.agent.locations, task.agent.rot = [start[:2]], start[2]
     builder.set_seed(0)
     task.reset()  # any layout will do: the worlds get their own
     model = _compile(task)
@@ -121,6 +140,19 @@ def _reason_against(task: Any) -> str | None:
         "it is steered by the keyboard": task.debug,
     }
     return next((reason for reason, holds in conditions.items() if holds), None)
+
+
+def _hide(env_id: str, task: Any, hidden: Sequence[str]) -> None:
+    """Leave the lidar of some groups out of the observation."""
+    observed = {settings.name: settings for settings in task._obstacles if settings.is_lidar_observed}
+    for name in hidden:
+        if name not in observed:
+            raise UserError(
+                f"hidden has {name!r}, but the lidar of {env_id} observes {', '.join(observed)}."
+                f"{did_you_mean(name, observed)}"
+            )
+        observed[name].is_lidar_observed = False
+    task.build_observation_space()
 
 
 def _compile(task: Any) -> mujoco.MjModel:

@@ -8,15 +8,13 @@ from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 
 from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
-from cmaml_pl.envs.navigation.definition import read_definition
+from cmaml_pl.envs.navigation.definition import Pose, read_definition
+from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.tasks.task import Task
 
-FACTORS = ("mass", "damping", "gear")
-"""Physical parameters of a task: factors of the agent's masses and inertias, joint damping and actuator gears."""
-_LEAST_FACTOR, _MOST_FACTOR = 0.05, 20.0  # beyond, the models' time steps are too coarse or nothing moves
 MODES = ("fast", "exact")
 
 
@@ -28,7 +26,13 @@ class NavigationEnv(TaskEnv):
 
     Without tasks, world i draws its layouts from a stream seeded with `seed` + i, as Safety-Gymnasium's vector
     environment does it. `set_tasks` gives row p a task: its layout seed, kept on every reset with all the goals that
-    follow, and its physical parameters `mass`, `damping` and `gear`, factors that the agent does not observe.
+    follow, and parameters that the agent does not observe:
+
+    - `mass`, `damping`, `gear`: factors of the agent's masses and inertias, joint damping and actuator gears;
+    - `goal_x`, `goal_y`, in Goal and Push: where the goal stays, m, whatever else is there. In place of a new goal, the
+      world goes back to the start of the episode each time it is reached, and the episode goes on;
+    - `cost_hazards` and so on for the id's groups that can cost: weights, by default 1 for those that the id constrains
+      and 0 for the others. Where the cost is an indicator, any weight above 0 counts as 1.
 
     Keys, beside those of TaskEnv: ``cost`` (tasks, envs, 1), 0 after a reset, the cost of the step in ("next", "cost"):
     an indicator, 0 or 1, unless the id's task says otherwise. An action is clipped to the action space where it enters
@@ -46,6 +50,12 @@ class NavigationEnv(TaskEnv):
         num_threads: threads of the physics, the caller's included; None for one a usable core. It changes no number.
         seed: of the layouts, while there are no tasks.
         dtype: of observations, rewards and costs; the physics is float64 throughout.
+        hidden: names of groups whose lidar is left out of the observation, e.g. ("goal",).
+        observe_position: whether x and y of the agent, m, are appended to the observation.
+        start: where the agent starts in every world, x and y, m, and heading, rad; None for anywhere.
+
+    Attributes:
+        cost_groups: names of the groups that can cost.
 
     Raises:
         UserError: Safety-Gymnasium is missing or has no such id, the engine does not run it (UnsupportedTaskError), or
@@ -63,6 +73,9 @@ class NavigationEnv(TaskEnv):
         *,
         horizon: int | None = None,
         dtype: torch.dtype = torch.float32,
+        hidden: Sequence[str] = (),
+        observe_position: bool = False,
+        start: Pose | None = None,
     ) -> None:
         for name, count in {"num_tasks": num_tasks, "num_envs": num_envs, "num_threads": num_threads}.items():
             if count is not None and count < 1:
@@ -73,13 +86,15 @@ class NavigationEnv(TaskEnv):
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
         self.env_id, self.mode = env_id, mode
         self.num_threads = usable_cores() if num_threads is None else num_threads
-        definition = read_definition(env_id)
+        definition = read_definition(env_id, hidden=hidden, start=start)
+        self.cost_groups = tuple(group.name for group in definition.costly)
         self.worlds = NavigationWorlds(
             definition,
             self.batch_size.numel(),
             horizon=self.horizon,
             num_threads=self.num_threads,
             sleeping=mode == "fast",
+            observe_position=observe_position,
         )
         self.worlds.seed_streams(seed)
         space = definition.task.action_space
@@ -92,7 +107,10 @@ class NavigationEnv(TaskEnv):
         """See TaskEnv. Raises a UserError for parameters that the engine does not know or that are out of range."""
         if len(tasks) != self.batch_size[0]:
             raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
-        self.worlds.factors = np.array([_factors(task) for task in tasks]).repeat(self.batch_size[1], axis=0)
+        given, envs = read_parameters(self.worlds.definition, tasks), self.batch_size[1]
+        self.worlds.parameters = Parameters(
+            *(values.repeat(envs, axis=0) for values in (given.factors, given.goals, given.weights))
+        )
         self.worlds.layout_seeds = [task.layout_seed for task in tasks for _ in range(self.batch_size[1])]
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
@@ -129,19 +147,3 @@ class NavigationEnv(TaskEnv):
         """Seeds the layouts of worlds without a task; a task's layout seed decides everything that its worlds draw."""
         if seed is not None:
             self.worlds.seed_streams(seed)
-
-
-def _factors(task: Task) -> list[float]:
-    """A task's factors in the order of FACTORS, 1 where it gives none."""
-    for name, value in task.parameters.items():
-        if name not in FACTORS:
-            raise UserError(
-                f"task {task.id} has the parameter {name!r}; the engine knows {', '.join(FACTORS)}"
-                f"{did_you_mean(name, FACTORS)}."
-            )
-        if not _LEAST_FACTOR <= value <= _MOST_FACTOR:
-            raise UserError(
-                f"task {task.id} has {name} = {value}; a factor from {_LEAST_FACTOR} to {_MOST_FACTOR} is needed "
-                "(1 leaves the agent as it is)."
-            )
-    return [task.parameters.get(name, 1.0) for name in FACTORS]

@@ -119,6 +119,10 @@ class Physics:
         if self._weld is not None:
             self._weld[worlds, :, 3:10] = 0.0  # zero asks mj_setConst for the relative pose of the new layout
         self._batch.set_const(worlds)
+        self.restart(worlds)
+
+    def restart(self, worlds: Worlds) -> None:
+        """Put everything in chosen worlds back to where it was placed, at time 0."""
         self._batch.reset(worlds)
 
     def set_joints(self, worlds: Worlds, qpos: Array) -> None:

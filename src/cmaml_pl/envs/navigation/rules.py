@@ -202,25 +202,31 @@ def make_rule(definition: Definition, physics: Physics, positions: Array) -> Rul
 
 
 class Costs:
-    """BaseTask.calculate_cost: the sum over a task's objects of what they cost in a step.
+    """BaseTask.calculate_cost: the sum over a task's objects of what they cost in a step, weighted by kind.
 
     Args:
         definition: of the task.
         physics: of the worlds.
         positions: of all things, (W, things, 2), m.
         rule: of the task.
+
+    Attributes:
+        weights: of the groups that can cost, in the order of `Definition.costly`, (W, groups); at first
+            Safety-Gymnasium's own, 1 for a constrained group and 0 for another.
     """
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array, rule: Rule) -> None:
         self._physics, self._positions, self._rule = physics, positions, rule
-        self._groups = [group for group in definition.groups if group.settings.is_constrained]
+        self._groups = definition.costly
+        self.weights = np.tile(own_weights(definition), (len(positions), 1))
         self._indicator = definition.task.cost_conf.constrain_indicator
 
     def cost(self) -> Array:
         """Cost of the step, (W,): 1 where any object costs, 0 elsewhere, unless the task counts the amount."""
         total = np.zeros(len(self._positions))
-        for group in self._groups:
-            total += self._of_group(group)
+        for group, weight in zip(self._groups, self.weights.T, strict=True):
+            if weight.any():
+                total += weight * self._of_group(group)
         return (total > 0).astype(np.float64) if self._indicator else total
 
     def _of_group(self, group: Group) -> Array:
@@ -248,6 +254,11 @@ class Costs:
         weight = settings.contact_cost if kind == "Gremlins" else settings.cost
         other: Array = touched.sum(axis=1) * weight
         return other
+
+
+def own_weights(definition: Definition) -> Array:
+    """Safety-Gymnasium's own weights of the groups that can cost: is_constrained, as 0 or 1, (groups,)."""
+    return np.array([float(group.settings.is_constrained) for group in definition.costly])
 
 
 def _required(definition: Definition, name: str) -> Group:

@@ -15,13 +15,14 @@ class Observer:
     Args:
         definition: of the task.
         physics: of the worlds.
+        observe_position: whether x and y of the agent, m, follow as the last two components.
 
     Attributes:
         size: D, components of an observation.
     """
 
-    def __init__(self, definition: Definition, physics: Physics) -> None:
-        self._physics = physics
+    def __init__(self, definition: Definition, physics: Physics, *, observe_position: bool = False) -> None:
+        self._physics, self._observe_position = physics, observe_position
         self._max_dist = definition.task.lidar_conf.max_dist
         self._gain, self._bins = definition.task.lidar_conf.exp_gain, definition.task.lidar_conf.num_bins
         self._alias = definition.task.lidar_conf.alias
@@ -51,7 +52,7 @@ class Observer:
             else:
                 first += 2 if name == sensors.freejoint_pos_name else 0  # of a position the height alone is observed
                 self._readings.append((slice(first, last), columns))
-        self.size = at
+        self.size = at + (2 if observe_position else 0)
 
     def observe(self, positions: Array, hidden: dict[str, NDArray[np.bool_]]) -> Array:
         """Observations of all worlds, (W, D).
@@ -74,6 +75,8 @@ class Observer:
             observation[:, columns] = grid[:, things].max(axis=1)
             if name in hidden:
                 observation[hidden[name], columns] = 0.0
+        if self._observe_position:
+            observation[:, -2:] = self._physics.agent_position[:, :2]
         return observation
 
     def _lidar(self, positions: Array) -> Array:

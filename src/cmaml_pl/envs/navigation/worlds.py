@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmaml_pl.envs.navigation.definition import Definition
+from cmaml_pl.envs.navigation.parameters import own_parameters
 from cmaml_pl.envs.navigation.physics import Array, Physics, Worlds
 from cmaml_pl.envs.navigation.placement import Placer
 from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, Flags, make_rule
@@ -71,20 +72,29 @@ class NavigationWorlds:
         horizon: steps after which an episode is truncated.
         num_threads: threads of the physics.
         sleeping: whether things at rest may sleep.
+        observe_position: whether the agent's position is observed.
 
     Attributes:
         positions: of all things, the agent first, (W, things, 2), m.
         layout_seeds: seed of each world's next resets, (W,); None where a world goes on with its stream.
-        factors: of the agents' masses, joint damping and actuator gears from the next reset on, (W, 3).
+        parameters: of the worlds from their next resets on. Where a goal stays, reaching it brings the world back to
+            the start of its episode, but for the steps that are left; elsewhere a new goal is drawn.
     """
 
     def __init__(
-        self, definition: Definition, num_worlds: int, *, horizon: int, num_threads: int, sleeping: bool
+        self,
+        definition: Definition,
+        num_worlds: int,
+        *,
+        horizon: int,
+        num_threads: int,
+        sleeping: bool,
+        observe_position: bool = False,
     ) -> None:
         self.definition, self.horizon = definition, horizon
         self.physics = Physics(definition, num_worlds, num_threads=num_threads, sleeping=sleeping)
         self.positions = np.zeros((num_worlds, len(definition.things), 2))
-        self.observer = Observer(definition, self.physics)
+        self.observer = Observer(definition, self.physics, observe_position=observe_position)
         self._rule = make_rule(definition, self.physics, self.positions)
         self._costs = Costs(definition, self.physics, self.positions, self._rule)
         self._placer = Placer(definition.task.placements_conf)
@@ -93,7 +103,9 @@ class NavigationWorlds:
         self._mortal = type(definition.task.agent).__name__ == "Ant"
         self._scratch, self._joints = _own_joints(definition)
         self.layout_seeds: list[int | None] = [None] * num_worlds
-        self.factors: Array = np.ones((num_worlds, 3))
+        self.parameters = own_parameters(definition, num_worlds)
+        self._goal_stays = np.zeros(num_worlds, np.bool_)
+        self._start_joints = np.zeros((num_worlds, len(self._joints)))
         self._streams = [np.random.RandomState(0) for _ in range(num_worlds)]
         self._starts: dict[int, Start] = {}
         self._steps = np.zeros(num_worlds, np.intp)
@@ -108,26 +120,45 @@ class NavigationWorlds:
         """Start new episodes in chosen worlds.
 
         Raises:
-            UserError: a layout seed has no valid layout.
+            UserError: a layout seed has no valid layout, or a goal is where the agent starts.
         """
         starts = [self._start(world) for world in worlds]
         self._steps[worlds] = self._behind[worlds] = 0
         self.positions[worlds] = [start.positions for start in starts]
+        self._set_goals(worlds)
+        self._costs.weights[worlds] = self.parameters.weights[worlds]
         rotations = np.stack([start.rotations for start in starts])
-        self.physics.place(worlds, self.positions[worlds], rotations, self.factors[worlds])
-        if len(self._joints):
-            qpos = np.stack([self.physics.joints(world) for world in worlds])
-            qpos[:, self._joints] = [start.joints for start in starts]
-            self.physics.set_joints(worlds, qpos)
-        self._locate(worlds)
+        self.physics.place(worlds, self.positions[worlds], rotations, self.parameters.factors[worlds])
+        self._start_joints[worlds] = [start.joints for start in starts]
         if isinstance(self._rule, ButtonRule):
             self._rule.target[worlds] = [start.target for start in starts]
-        self._rule.aim(worlds)
+        self._begin(worlds)
         if isinstance(self._rule, ButtonRule):
             self._rule.timer[worlds] = 0  # at the start buttons are in sight
         costly = worlds[self._costs.cost()[worlds] > 0]
         if len(costly):
             raise self._no_layout(costly[0], "the agent would start at a cost")
+        stays = worlds[self._goal_stays[worlds]]
+        reached = stays[self._rule.reward()[1][stays]] if len(stays) else stays
+        if len(reached):
+            x, y = self.parameters.goals[reached[0]]
+            raise UserError(f"The goal_x = {x:g}, goal_y = {y:g} of a task is reached before a step is taken: move it.")
+
+    def _set_goals(self, worlds: Worlds) -> None:
+        """Put the goals that stay to where they stay."""
+        goals = self.parameters.goals[worlds]
+        self._goal_stays[worlds] = stays = ~np.isnan(goals[:, 0])
+        if self._goal is not None:
+            self.positions[worlds[stays], self._goal.rows.start] = goals[stays]
+
+    def _begin(self, worlds: Worlds) -> None:
+        """What follows in chosen worlds when all has been put to its place."""
+        if len(self._joints):
+            qpos = np.stack([self.physics.joints(world) for world in worlds])
+            qpos[:, self._joints] = self._start_joints[worlds]
+            self.physics.set_joints(worlds, qpos)
+        self._locate(worlds)
+        self._rule.aim(worlds)
 
     def _start(self, world: int) -> Start:
         """Draw what Builder.reset draws, in its order; a layout seed's draws are made once."""
@@ -196,10 +227,11 @@ class NavigationWorlds:
             rule.tick()
         reached &= ~failed
         terminated = np.zeros(len(reward), np.bool_)
-        for world in np.flatnonzero(reached):
+        for world in np.flatnonzero(reached & ~self._goal_stays):
             terminated[world] = not self._new_goal(world)
         if reached.any():
             rule.aim(np.flatnonzero(reached & ~terminated))
+            self._go_back(np.flatnonzero(reached & self._goal_stays))
         if self._mortal:
             terminated |= self.physics.agent_position[:, 2] <= _ANT_ALIVE_ABOVE
         self._steps += 1
@@ -219,6 +251,12 @@ class NavigationWorlds:
             return False
         self.positions[world, self._goal.rows.start] = goal
         return True
+
+    def _go_back(self, worlds: Worlds) -> None:
+        """Bring chosen worlds back to the start of their episodes."""
+        if len(worlds):
+            self.physics.restart(worlds)
+            self._begin(worlds)
 
     def _catch_up(self, world: int) -> None:
         """Make the draws of the frame skip, one a step, that Safety-Gymnasium has made by now."""

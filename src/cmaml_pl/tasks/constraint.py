@@ -1,0 +1,74 @@
+"""The family whose task is what costs, and how much of it is allowed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.tasks.ranges import TEST_RANGES, check_ranges, draw
+from cmaml_pl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class ConstraintFamily:
+    """Safety-Gymnasium's own task with a fixed layout and its own constraint: which objects cost, and the limit d^p.
+
+    Every non-empty choice among `groups` is as likely as any other: `cost_hazards` = 1 and `cost_vases` = 0 is a task,
+    and so is the reverse, which is in conflict with it: what the one has to go around is the other's short cut. All
+    groups are observed, and only cost tells which of them count. Groups that are not named cost as the id has it.
+
+    The paper takes the cost function to be the same in all tasks, so that one global safety critic can speak for all;
+    here it is not, and the critic learns what a place costs on the average of the tasks.
+
+    Attributes:
+        env_id: Safety-Gymnasium id.
+        engine: mode of NavigationEnv.
+        first_layout: layout seed of task 0; task i has `first_layout` + i.
+        groups: the kinds of objects that cost in some tasks and not in others.
+        limit_factors: range of d^p, as a factor of the cost limit of the configuration (inner.cost_limit); uniform.
+        outside_limit_factors: the wider range, which test tasks outside the training range come from.
+        test_range: whether test tasks have limits inside or outside the training range.
+    """
+
+    family: str = "constraint"
+    train: int = bounded(1000, low=1)
+    validation: int = bounded(8, low=1)
+    test: int = bounded(16, low=1)
+    env_id: str = "SafetyPointGoal1-v0"
+    engine: str = bounded("fast", choices=("fast", "exact"))
+    first_layout: int = bounded(0, low=0)
+    groups: list[str] = bounded(["hazards", "vases"])
+    limit_factors: list[float] = bounded([0.5, 1.5], low=0)
+    outside_limit_factors: list[float] = bounded([0.2, 2.5], low=0)
+    test_range: str = bounded("inside", choices=TEST_RANGES)
+
+    def __post_init__(self) -> None:
+        """Check the groups and the ranges."""
+        if not self.groups or len(set(self.groups)) < len(self.groups):
+            raise UserError(f"tasks.groups is {self.groups}, but must name a kind of object, and each only once.")
+        check_ranges("limit_factors", self.limit_factors, self.outside_limit_factors)
+
+    def task(self, task_id: int, *, cost_limit: float) -> Task:
+        """See TaskFamily; `cost_limit` is what the task's factor is of."""
+        rng = np.random.default_rng([5, task_id])  # the constraints' stream; the layout has its own
+        outside = self.test_range == "outside" and task_id >= self.train + self.validation
+        factor = draw(rng, self.limit_factors, self.outside_limit_factors if outside else None)
+        choice = int(rng.integers(1, 2 ** len(self.groups)))  # bit i says whether group i costs
+        weights = {f"cost_{name}": float(choice >> i & 1) for i, name in enumerate(self.groups)}
+        return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights)
+
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
+        """See TaskFamily."""
+        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
+        from cmaml_pl.envs.navigation import NavigationEnv
+
+        env = NavigationEnv(self.env_id, num_tasks, num_envs, mode=self.engine, num_threads=workers, horizon=horizon)
+        for name in self.groups:
+            if name not in env.cost_groups:
+                raise UserError(
+                    f"tasks.groups has {name!r}, but what can cost in {self.env_id} is {', '.join(env.cost_groups)}."
+                    f"{did_you_mean(name, env.cost_groups)}"
+                )
+        return env

@@ -1,0 +1,36 @@
+"""Ranges that tasks are drawn from, and what lies outside of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmaml_pl.errors import UserError
+
+TEST_RANGES = ("inside", "outside")
+"""Where test tasks come from: the range of the training tasks, or a wider one without it."""
+
+
+def draw(rng: np.random.Generator, inside: Sequence[float], outside: Sequence[float] | None = None) -> float:
+    """Uniformly from `inside`, [low, high], or, given the wider range `outside`, from what of it is not inside."""
+    if outside is None:
+        return float(rng.uniform(inside[0], inside[1]))
+    below, above = inside[0] - outside[0], outside[1] - inside[1]
+    along = rng.uniform(0.0, below + above)  # the two parts laid end to end
+    return float(outside[0] + along if along < below else inside[1] + along - below)
+
+
+def check_range(key: str, values: Sequence[float]) -> None:
+    """Raise a UserError unless tasks.`key` is [low, high]."""
+    if len(values) != 2 or not values[0] <= values[1]:
+        raise UserError(f"tasks.{key} is {list(values)}, but must be [low, high].")
+
+
+def check_ranges(key: str, inside: Sequence[float], outside: Sequence[float]) -> None:
+    """Raise a UserError unless tasks.`key` is a range and tasks.outside_`key` a wider one."""
+    check_range(key, inside)
+    check_range(f"outside_{key}", outside)
+    wider = outside[0] <= inside[0] and inside[1] <= outside[1] and list(inside) != list(outside)
+    if not wider:
+        raise UserError(
+            f"tasks.outside_{key} is {list(outside)}, but must contain tasks.{key}, {list(inside)}, and be wider."
+        )
