@@ -18,8 +18,8 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 takes another interpreter)
 	@echo '$(VENV) is ready: $(PY) -m cmaml_pl, or make train EXP=point_goal.'
 
-train: $(STAMP) ## meta-train: EXP=point_goal [CKPT=runs/.../last.ckpt] [ARGS="key=value ..."]
-	@exec $(PY) -m cmaml_pl train $(if $(EXP),'exp=$(EXP)') $(if $(CKPT),'run.resume=$(CKPT)') $(ARGS)
+train: $(STAMP) ## meta-train: EXP=point_goal [ARM=maml] [CKPT=runs/.../last.ckpt] [ARGS="key=value ..."]
+	@exec $(PY) -m cmaml_pl train $(if $(EXP),'exp=$(EXP)') $(if $(ARM),'arm=$(ARM)') $(if $(CKPT),'run.resume=$(CKPT)') $(ARGS)
 
 evaluate: $(STAMP) ## meta-test a run: RUN=runs/EXP/RUN_ID [ARGS="key=value ..."]
 	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)

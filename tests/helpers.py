@@ -19,12 +19,6 @@ def make_actor(
     )
 
 
-def set_vector(actor: GaussianActor, theta: torch.Tensor) -> None:
-    """Overwrite the actor's parameters with theta, (P,)."""
-    with torch.no_grad():
-        torch.nn.utils.vector_to_parameters(theta, actor.parameters())
-
-
 def make_task_data(
     actor: GaussianActor,
     theta: torch.Tensor,

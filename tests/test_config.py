@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from cmaml_pl.config import Config, experiments, flatten, load, read, save
+from cmaml_pl.config import Config, arms, experiments, flatten, load, read, save
 from cmaml_pl.errors import UserError
 from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 
@@ -112,6 +112,41 @@ def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_overrid
     (tmp_path / "config.yaml").write_text("inner: {method: trpo_lag, stpes: 3}")
     with pytest.raises(UserError, match=r"no key inner\.stpes. Did you mean inner\.steps"):
         read(tmp_path / "config.yaml", ["inner.method=cpo"])
+
+
+@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("arm", arms())
+def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_alike(exp, arm, tmp_path):
+    plain, config = load(exp), load(exp, [f"arm={arm}"])
+    assert plain.arm is None
+    assert config.arm == arm
+    same = ("seed", "train", "rollout", "tasks", "policy", "critic", "inner.steps", "inner.max_kl", "inner.cost_limit")
+    before, after = flatten(plain), flatten(config)
+    assert {key: after[key] for key in after if key.startswith(same)} == {
+        key: before[key] for key in before if key.startswith(same)
+    }
+    save(config, tmp_path / "config.yaml")
+    assert read(tmp_path / "config.yaml") == config
+
+
+def test_an_override_is_stronger_than_the_arm_and_the_arm_than_the_experiment():
+    assert load("nav2d", ["arm=maml_penalty"]).inner.multiplier_lr == 0.0
+    assert load("nav2d", ["inner.multiplier_init=0.8", "arm=maml_penalty"]).inner.multiplier_init == 0.8
+    assert load("nav2d", ["arm=maml"]).inner.method == "trpo"
+    assert load("nav2d", ["arm=maml", "inner.method=cpo"]).inner.method == "cpo"
+    assert load("nav2d", ["arm=null"]) == load("nav2d")
+    with pytest.raises(UserError, match=r"no key inner\.multiplier_lr"):
+        load("nav2d", ["arm=maml", "inner.multiplier_lr=0.1"])
+
+
+def test_an_unknown_arm_lists_those_that_exist():
+    with pytest.raises(UserError) as error:
+        load("nav2d", ["arm=mmal"])
+    assert "Did you mean maml?" in str(error.value)
+    for arm in arms():
+        assert arm in str(error.value)
+    with pytest.raises(UserError, match="There is no arm 3"):
+        load("nav2d", ["arm=3"])
 
 
 def test_an_unknown_experiment_lists_those_that_exist():

@@ -1,18 +1,19 @@
 """The outer update."""
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from tests.helpers import set_vector
 
 from cmaml_callbacks import SafetyCritic
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import load
 from cmaml_pl.data import MetaBatchSampler
-from cmaml_pl.outer.methods import FOMAML
-from cmaml_pl.registry import INNER_METHODS
+from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.pooled import PooledSteps
+from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS
 
 TINY = [
     "train.tasks_per_batch=4",
@@ -55,6 +56,10 @@ def fit(module, config, *, iterations, callbacks=()):
     )
     trainer.fit(module, build_datamodule(config))
     return recorder
+
+
+def fields(cls):
+    return {item.name for item in dataclasses.fields(cls)}
 
 
 class NoGradient(FOMAML):
@@ -116,7 +121,7 @@ def test_the_safety_term_makes_costly_actions_rarer_and_eta_zero_turns_it_off(et
         critic.fit(module, iteration=0)
         recorder = fit(module, config, iterations=1)
         after = costly_log_prob(module, module.pre)
-        set_vector(module.actor, recorder.theta[0])
+        module.actor.load_vector(recorder.theta[0])
         before = costly_log_prob(module, module.pre)
     assert (after < before - 1e-4) == moves
     assert torch.equal(recorder.end, recorder.theta[0]) != moves
@@ -164,3 +169,99 @@ def test_every_inner_method_trains_and_carries_what_it_says(name):
         assert (metrics["lambda/mean"] > 0) == (name != "trpo")
         carries = config.inner.multiplier_carry > 0
         assert (float(module.multiplier) != pytest.approx(config.inner.multiplier_init)) == carries
+
+
+@pytest.mark.parametrize("name", sorted(OUTER_METHODS))
+def test_what_every_outer_method_does_without_a_limit_is_told_by_its_divergence(name):
+    config = load("nav2d", [*TINY, f"outer.method={name}"])
+    with open_module(config) as module:
+        recorder = fit(module, config, iterations=1)
+    assert recorder.metrics[0]["outer/kl"] > 0
+    assert recorder.metrics[0]["outer/step_share"] == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name, outer in OUTER_METHODS.items() if "max_kl" in fields(outer)])
+def test_the_meta_step_stays_in_the_trust_region_that_is_asked_for(name):
+    tiny = [*TINY, f"outer.method={name}", "outer.lr=0.01"]
+    config, limited = load("nav2d", tiny), load("nav2d", [*tiny, "outer.max_kl=1e-4"])
+    with open_module(config) as module:
+        free = fit(module, config, iterations=2)
+    with open_module(limited) as module:
+        held = fit(module, limited, iterations=2)
+    for metrics in free.metrics:
+        assert metrics["outer/kl"] > 1e-4, "nothing to limit"
+    for metrics in held.metrics:
+        assert 0 < metrics["outer/kl"] <= 1e-4
+        assert 0 < metrics["outer/step_share"] < 1.0
+    # the same proposal, shortened
+    proposed, taken = free.theta[1] - free.theta[0], held.theta[1] - held.theta[0]
+    torch.testing.assert_close(taken, proposed * held.metrics[0]["outer/step_share"], rtol=1e-3, atol=1e-6)
+
+
+def test_reptile_moves_the_meta_policy_toward_the_mean_of_the_adapted_ones():
+    config = load("nav2d", [*TINY, "outer.method=reptile", "outer.lr=1e-4", "outer.log_std=true"])
+    with open_module(config) as module:
+        tasks = next(iter(build_datamodule(config).train_dataloader()))
+        adapted = module.adapt(tasks, 1, ("train", 0))[-1].theta
+        recorder = fit(module, config, iterations=1)
+    wanted, moved = adapted.mean(dim=0) - recorder.theta[0], recorder.end - recorder.theta[0]
+    # Adam's first step is lr times the sign of g, wherever its epsilon is small beside g
+    clear = wanted.abs() > 1e-5
+    assert clear.sum() > 1000
+    assert torch.equal(moved[clear].sign(), wanted[clear].sign())
+
+
+def test_pretraining_takes_a_pooled_step_after_each_of_the_k_plus_one_rollouts():
+    config = load("nav2d", [*TINY, "arm=pretrain", "inner.steps=2", "inner.cost_limit=0", "outer.log_std=true"])
+    with open_module(config) as module:
+        tasks, pooled = next(iter(build_datamodule(config).train_dataloader())), PooledSteps(module.inner)
+        stages = module.adapt(tasks, 2, ("train", 0), inner=pooled)
+        end = pooled.step(module.actor, stages[-1].theta, stages[-1].multiplier, stages[-1].data)
+        recorder = fit(module, config, iterations=1)
+        assert float(module.multiplier) == pytest.approx(float(end.multiplier[0]), rel=1e-6)
+    assert recorder.tasks == [[task.id for task in tasks]]
+    torch.testing.assert_close(recorder.end, end.theta[0], rtol=1e-5, atol=1e-6)
+    assert recorder.metrics[0]["throughput/env_steps"] == 3 * 4 * 8 * 30
+    assert recorder.metrics[0]["lambda/mean"] > config.inner.multiplier_init
+    assert recorder.metrics[0]["outer/kl"] > config.inner.max_kl  # three steps of one policy
+
+
+def test_pretraining_has_no_safety_term_and_no_eta():
+    config = load("nav2d", [*TINY, "outer.method=pooled", "safety.eta=1.0", "safety.eta_lr=0.1"])
+    with open_module(config) as module:
+        assert module.eta == 0.0
+
+
+def test_a_pretrained_policy_adapts_to_each_task_as_any_other():
+    config = load("nav2d", [*TINY, "arm=pretrain"])
+    with open_module(config) as module:
+        theta = module.adapt(build_datamodule(config).splits["validation"][:3], 1, ("test",))[-1].theta
+    assert not torch.equal(theta[0], theta[1])
+
+
+def test_a_fixed_penalty_is_the_same_in_every_step_for_every_task_and_in_the_outer_loss(monkeypatch):
+    seen, original = [], FOMAML.gradient
+
+    def spy(self, actor, theta, adapted, multiplier, post):
+        seen.append(multiplier)
+        return original(self, actor, theta, adapted, multiplier, post)
+
+    monkeypatch.setattr(FOMAML, "gradient", spy)
+    config = load("nav2d", [*TINY, "arm=maml_penalty", "inner.multiplier_init=0.3", "inner.cost_limit=0"])
+    with open_module(config) as module:
+        fit(module, config, iterations=3)
+        assert module.eta == 0.0
+        assert module.multiplier == torch.tensor(0.3)
+        stages = module.adapt(build_datamodule(config).splits["test"][:4], 2, ("test",))
+    assert stages[0].data.episode_cost.max() > 0, "lambda had no reason to move"
+    assert len(seen) == 3
+    for multiplier in [*seen, *(stage.multiplier for stage in stages)]:
+        assert torch.equal(multiplier, torch.full((4,), 0.3))
+
+
+def test_without_a_shared_reward_critic_there_is_no_network_to_save_and_training_goes_on():
+    config = load("nav2d", [*TINY, "critic.shared_reward=false"])
+    with open_module(config) as module:
+        recorder = fit(module, config, iterations=2)
+        assert not [name for name in module.state_dict() if "reward_critic" in name]
+    assert recorder.metrics[-1]["inner/kl"] > 0

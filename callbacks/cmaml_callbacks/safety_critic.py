@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cmaml_callbacks._checks import require_cmaml
+from cmaml_callbacks._regression import Regression
 from cmaml_pl.module import CMAML
-from cmaml_pl.nets.critics import cost_to_go, explained_variance, fit_critic
+from cmaml_pl.nets.critics import cost_to_go
 from cmaml_pl.seeding import derive_generator
 
 
@@ -24,18 +24,11 @@ class SafetyCritic(Callback):
     """
 
     def __init__(self, *, lr: float, passes: int, minibatch: int) -> None:
-        if not (lr > 0 and passes >= 1 and minibatch >= 1):
-            raise ValueError(f"lr > 0, passes >= 1 and minibatch >= 1 are needed, not {lr}, {passes}, {minibatch}")
-        self.lr, self.passes, self.minibatch = lr, passes, minibatch
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._restored: dict[str, Any] | None = None
+        self._regression = Regression(lr=lr, passes=passes, minibatch=minibatch)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the critic's optimiser, or go on with the checkpoint's."""
-        module = require_cmaml(self, pl_module)
-        self._optimizer = torch.optim.Adam(module.safety_critic.parameters(), lr=self.lr)
-        if self._restored is not None:
-            self._optimizer.load_state_dict(self._restored)
+        self._regression.start(require_cmaml(self, pl_module).safety_critic)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,26 +40,17 @@ class SafetyCritic(Callback):
 
     def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
         """One regression on `module.pre`; returns loss, explained_variance and episode_cost."""
-        assert self._optimizer is not None, "on_fit_start has not run"
         assert module.pre is not None, "no meta-iteration has run"
         states, cost = module.estimator.transitions(module.pre.rollout), module.pre.rollout["next", "cost"]
         target = cost_to_go(states, cost, gamma=module.estimator.cost_gamma)
-        explained = explained_variance(module.safety_critic, states.features, target)
-        loss = fit_critic(
-            module.safety_critic,
-            self._optimizer,
-            states.features,
-            target,
-            passes=self.passes,
-            minibatch=self.minibatch,
-            generator=derive_generator(module.seed, "safety_critic", iteration),
-        )
-        return {"loss": loss, "explained_variance": explained, "episode_cost": module.predicted_episode_cost()}
+        generator = derive_generator(module.seed, "safety_critic", iteration)
+        metrics = self._regression.fit(module.safety_critic, states.features, target, generator=generator)
+        return {**metrics, "episode_cost": module.predicted_episode_cost()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's moments; the critic itself is part of the module."""
-        return {} if self._optimizer is None else {"optimizer": self._optimizer.state_dict()}
+        """The optimiser's moments."""
+        return self._regression.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until the optimiser exists."""
-        self._restored = state_dict.get("optimizer")
+        self._regression.load_state_dict(state_dict)

@@ -14,12 +14,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
+from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, RewardCritic, SafetyCritic, WandbMetrics
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.module import CMAML
-from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
+from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.runs import RunFolder
 from cmaml_pl.seeding import derive_generator
@@ -68,7 +68,7 @@ def open_module(config: Config) -> Iterator[CMAML]:
         torch.set_num_threads(config.run.torch_threads)
         yield CMAML(
             actor=actor,
-            reward_critic=reward_critic,
+            reward_critic=reward_critic if config.critic.shared_reward else NoValue(),
             safety_critic=safety_critic,
             inner=config.inner,
             outer=config.outer,
@@ -77,10 +77,7 @@ def open_module(config: Config) -> Iterator[CMAML]:
             cost_gamma=config.critic.cost_gamma,
             gae_lambda=config.critic.gae_lambda,
             ridge=config.critic.ridge,
-            critic_lr=config.critic.lr,
-            critic_passes=config.critic.passes,
-            critic_minibatch=config.critic.minibatch,
-            eta=config.safety.eta,
+            eta=config.safety.eta if config.outer.safety_term else 0.0,
             safety_weighting=config.safety.weighting,
             dead_band=config.safety.dead_band,
             safety_log_std=config.safety.log_std,
@@ -129,9 +126,12 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: fit the critic, move eta, then record."""
-    safety = [SafetyCritic(lr=config.critic.lr, passes=config.critic.passes, minibatch=config.critic.minibatch)]
-    eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if config.safety.eta_lr > 0 else []
+    """In the order in which they must run: fit the critics, move eta, then record."""
+    critic = config.critic
+    reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
+    safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
+    eta_adapts = config.safety.eta_lr > 0 and config.outer.safety_term
+    eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if eta_adapts else []
     checkpoint = ModelCheckpoint(
         dirpath=folder.checkpoints,
         filename=folder.last_checkpoint.stem,
@@ -140,7 +140,7 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
     tail: list[Callback] = [MetricsCSV(folder.metrics), MetaProgress(), checkpoint, curves]
-    return [*safety, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+    return [*(reward if critic.shared_reward else []), *safety, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 
 
 def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:

@@ -52,11 +52,12 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     for name, verb in VERBS.items():
         console.print(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}")
     console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
-    console.print("for example: python -m cmaml_pl train exp=nav2d seed=1 train.meta_iterations=50")
+    console.print(f"arms: {', '.join(configuration.arms())}")
+    console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
 def train(overrides: Sequence[str]) -> None:
-    """Meta-train an experiment, exp=NAME, or go on with a checkpoint, run.resume=PATH."""
+    """Meta-train an experiment, exp=NAME [arm=NAME], or go on with a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
     with open_module(config) as module:
         if checkpoint:
@@ -65,7 +66,8 @@ def train(overrides: Sequence[str]) -> None:
         folder.path.mkdir(parents=True, exist_ok=checkpoint is not None)
         configuration.save(config, folder.config)
         module.save_hyperparameters(configuration.flatten(config))
-        console.print(f"{config.exp}, seed {config.seed}: {folder.path}", soft_wrap=True)
+        name = f"{config.exp}, {config.arm}" if config.arm else config.exp
+        console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
         try:
             trainer.fit(module, build_datamodule(config), ckpt_path=checkpoint, weights_only=True)
         finally:

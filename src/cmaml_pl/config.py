@@ -1,6 +1,7 @@
 """Configuration: every default, with its unit and source, and how an experiment is loaded.
 
-YAML files hold only what differs from these defaults; `key=value` overrides come last. The sections `tasks`, `inner`
+YAML files hold only what differs from these defaults: base.yaml, then the experiment's, then that of an arm of a
+comparison, if one is asked for; `key=value` overrides come last. The sections `tasks`, `inner`
 and `outer` are the fields of the family and methods that `tasks.family`, `inner.method` and `outer.method` name.
 """
 
@@ -62,6 +63,7 @@ class CriticConfig:
     """The reward critic and the safety critic."""
 
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
+    shared_reward: bool = True  # whether tasks share a reward critic that each corrects; if not, each fits its own alone
     gamma: float = bounded(0.99, low=0, high=1)  # discount of the reward (OmniSafe)
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
@@ -97,6 +99,7 @@ class Config:
     """A whole experiment."""
 
     exp: str = "point_goal"
+    arm: str | None = None  # of a comparison: the name of the file in conf/arm that is laid over the experiment
     seed: int = bounded(0, low=0)
     run: RunConfig = field(default_factory=RunConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -131,30 +134,38 @@ def experiments() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "exp").glob("*.yaml"))
 
 
+def arms() -> list[str]:
+    """Names of the arms in conf/arm: the methods that are compared with one another, on any experiment."""
+    return sorted(path.stem for path in (conf_dir() / "arm").glob("*.yaml"))
+
+
 def load(exp: str, overrides: Sequence[str] = ()) -> Config:
-    """Read conf/base.yaml and conf/exp/EXP.yaml, apply `key=value` overrides, and check everything.
+    """Read conf/base.yaml, conf/exp/EXP.yaml and, for `arm=ARM`, conf/arm/ARM.yaml, apply the overrides, check all.
 
     Raises:
-        UserError: names the key that is unknown, of the wrong type or out of range, or lists the experiments.
+        UserError: names the key that is unknown, of the wrong type or out of range, or lists the experiments or arms.
     """
+    arm = requested(parse_overrides(overrides), "arm")
     if exp not in experiments():
         hint = did_you_mean(exp, experiments())
         raise UserError(f"There is no experiment {exp!r}.{hint} The experiments are: {', '.join(experiments())}.")
-    layers = [_read_yaml(conf_dir() / "base.yaml"), _read_yaml(conf_dir() / "exp" / f"{exp}.yaml")]
+    if arm is not None and arm not in arms():
+        hint = did_you_mean(str(arm), arms())
+        raise UserError(f"There is no arm {arm!r}.{hint} The arms are: {', '.join(arms())}.")
+    names = ["base", f"exp/{exp}", *([f"arm/{arm}"] if arm else [])]
+    layers = [_read_yaml(conf_dir() / f"{name}.yaml") for name in names]
     return compose([*layers, DictConfig({"exp": exp})], overrides)
 
 
 def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
     """Merge layers, the later ones stronger, and overrides into the schema; see `load`."""
-    requests = parse_overrides(overrides)
+    changes = DictConfig({})
     try:
-        written = OmegaConf.merge(*layers)
-        assert isinstance(written, DictConfig)
-        _drop_keys_of_other_methods(written, requests)
-        changes = OmegaConf.merge(written, requests)
+        for layer in [*layers, parse_overrides(overrides)]:
+            _drop_keys_of_other_methods(changes, layer)
+            changes.merge_with(layer)
     except OmegaConfBaseException as error:
         raise UserError(f"The overrides {' '.join(overrides)} do not fit: {str(error).splitlines()[0]}.") from None
-    assert isinstance(changes, DictConfig)
     schema = _writable(OmegaConf.structured(Config))
     for name in [str(key) for key in changes if key in schema]:
         is_section = name in SECTIONS or isinstance(schema._get_node(name), DictConfig)
@@ -177,14 +188,14 @@ def compose(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Conf
     return config
 
 
-def _drop_keys_of_other_methods(written: DictConfig, requests: DictConfig) -> None:
-    """Forget what files set for one method or family alone where the overrides choose another.
+def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
+    """Forget what was written for one method or family alone where the next layer chooses another.
 
     `exp=nav2d inner.method=cpo` would otherwise fail at the step size of a multiplier that CPO does not have. A key
     that neither of the two knows stays, so that a typo in a file is still an error.
     """
     for section, (selector, registry, default) in SECTIONS.items():
-        values, chosen = written.get(section), requested(requests, f"{section}.{selector}")
+        values, chosen = written.get(section), requested(layer, f"{section}.{selector}")
         if not isinstance(values, DictConfig):
             continue
         name = values.get(selector, default)

@@ -12,13 +12,12 @@ from torch import Tensor
 from cmaml_pl.adaptation import Stage, adapt
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.advantages import episode_cost_from_value
-from cmaml_pl.nets.critics import fit_critic, reward_to_go
-from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
-from cmaml_pl.outer.methods import OuterMethod
+from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
+from cmaml_pl.outer.trust_region import limit_step
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
-from cmaml_pl.seeding import derive_generator
 from cmaml_pl.tasks.task import Task
 
 
@@ -30,7 +29,7 @@ class CMAML(LightningModule):
 
     Args:
         actor: the meta-policy pi_theta.
-        reward_critic: V_r, shared by the tasks, fitted here.
+        reward_critic: V_r, shared by the tasks, fitted by a callback; NoValue where each task has its own alone.
         safety_critic: V_C, the global safety critic, fitted by a callback.
         inner: adapts to a task.
         outer: gives the meta-gradient.
@@ -39,9 +38,6 @@ class CMAML(LightningModule):
         cost_gamma: discount of the cost.
         gae_lambda: of the advantages.
         ridge: of the critics' correction for each task.
-        critic_lr: Adam's step size for the reward critic.
-        critic_passes: passes over the rollouts a meta-iteration.
-        critic_minibatch: samples in one of its steps.
         eta: first value of the safety term's multiplier.
         safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for eta.
         dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
@@ -57,7 +53,7 @@ class CMAML(LightningModule):
         self,
         *,
         actor: GaussianActor,
-        reward_critic: ValueNetwork,
+        reward_critic: ValueNetwork | NoValue,
         safety_critic: ValueNetwork,
         inner: InnerMethod,
         outer: OuterMethod,
@@ -66,9 +62,6 @@ class CMAML(LightningModule):
         cost_gamma: float,
         gae_lambda: float,
         ridge: float,
-        critic_lr: float,
-        critic_passes: int,
-        critic_minibatch: int,
         eta: float,
         safety_weighting: str,
         dead_band: bool,
@@ -82,7 +75,6 @@ class CMAML(LightningModule):
         self.estimator = AdvantageEstimator(
             actor, reward_critic, safety_critic, gamma=gamma, cost_gamma=cost_gamma, lmbda=gae_lambda, ridge=ridge
         )
-        self.critic_lr, self.critic_passes, self.critic_minibatch = critic_lr, critic_passes, critic_minibatch
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
         self.seed = seed
         # not persistent: where eta adapts, the callback that adapts it keeps it; elsewhere the configuration does
@@ -92,43 +84,41 @@ class CMAML(LightningModule):
         self.pre: Stage | None = None
         self._ended: float | None = None
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The meta-optimiser and the reward critic's."""
-        return [
-            torch.optim.Adam(self.actor.parameters(), lr=self.outer.lr),
-            torch.optim.Adam(self.reward_critic.parameters(), lr=self.critic_lr),
-        ]
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The meta-optimiser."""
+        return self.outer.optimizer(self.actor.parameters())
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
         """One meta-iteration: adapt to every task, then move the initialisation."""
         started = self._ended or time.perf_counter()
         iteration, failures = self.current_epoch, self.rollouts.env.failures
-        start = self.actor.vector()
+        start, inner = self.actor.vector(), self.outer.adaptation(self.inner)
 
-        stages = self.adapt(tasks, self.inner.steps, ("train", iteration))
+        stages = self.adapt(tasks, inner.steps, ("train", iteration), inner=inner)
         pre, post = stages[0], stages[-1]
+        adapted, multiplier = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
 
         safety = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
         weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
             # as theta moves, first order takes every adapted policy along with it
-            adapted = post.theta + (theta - start)
-            gradient = self.outer.gradient(self.actor, theta, adapted, post.multiplier, post.data)
+            gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), multiplier, post.data)
             if weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
                 gradient = gradient + weight * direction
             self._meta_step(gradient)
+        kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl)
 
         self.actor.normaliser.update(pre.rollout["observation"])
-        self._fit_reward_critic(pre, iteration)  # on observations as the next iteration will see them
         # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
-        self.multiplier.lerp_(post.multiplier.mean(), self.inner.multiplier_carry)
+        self.multiplier.lerp_(multiplier.mean(), inner.multiplier_carry)
         steps = sum(stage.rollout.numel() for stage in stages)
         self.env_steps += steps
         self.pre = pre
         self._log_stages(stages, "")
-        self._log({"outer/gradient_norm": gradient.norm(), "policy/std": self.actor.log_std.exp().mean()}, len(tasks))
+        self._log({"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}, len(tasks))
+        self._log({"policy/std": self.actor.log_std.exp().mean()}, len(tasks))
         self._ended = time.perf_counter()
         speed = steps / (self._ended - started)
         self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
@@ -143,9 +133,18 @@ class CMAML(LightningModule):
         self._log_stages(self.adapt(tasks, self.inner.steps, ("validation", batch_idx)), "val/")
 
     def adapt(
-        self, tasks: Sequence[Task], steps: int, stream: Sequence[str | int], *, theta: Tensor | None = None
+        self,
+        tasks: Sequence[Task],
+        steps: int,
+        stream: Sequence[str | int],
+        *,
+        theta: Tensor | None = None,
+        inner: InnerMethod | None = None,
     ) -> list[Stage]:
-        """Adapt the meta-policy, or `theta` (P,) in its place, in `steps` steps; see `cmaml_pl.adaptation.adapt`."""
+        """Adapt the meta-policy, or `theta` (P,) in its place, in `steps` steps; see `cmaml_pl.adaptation.adapt`.
+
+        It adapts by the configured inner method, or by `inner` in its place.
+        """
         return adapt(
             tasks,
             self.actor.vector() if theta is None else theta,
@@ -153,7 +152,7 @@ class CMAML(LightningModule):
             steps=steps,
             rollouts=self.rollouts,
             estimator=self.estimator,
-            inner=self.inner,
+            inner=inner or self.inner,
             stream=stream,
         )
 
@@ -174,27 +173,14 @@ class CMAML(LightningModule):
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Theta <- meta-optimiser step on g."""
-        optimizer = self.optimizers()[0]  # type: ignore[index]
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
         parameters = list(self.actor.parameters())
         pieces = gradient.split([p.numel() for p in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.grad = piece.view_as(parameter).clone()
         optimizer.step()
-
-    def _fit_reward_critic(self, pre: Stage, iteration: int) -> None:
-        optimizer = self.optimizers()[1]  # type: ignore[index]
-        assert isinstance(optimizer, LightningOptimizer)
-        states, reward = self.estimator.transitions(pre.rollout), pre.rollout["next", "reward"]
-        fit_critic(
-            self.reward_critic,
-            optimizer.optimizer,  # the bare one: Lightning would count its steps as meta-iterations
-            states.features,
-            reward_to_go(self.reward_critic, states, reward, gamma=self.estimator.gamma),
-            passes=self.critic_passes,
-            minibatch=self.critic_minibatch,
-            generator=derive_generator(self.seed, "reward_critic", iteration),
-        )
 
     def _log_stages(self, stages: list[Stage], prefix: str) -> None:
         pre, post = stages[0], stages[-1]

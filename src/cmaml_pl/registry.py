@@ -10,14 +10,17 @@ from cmaml_pl.inner.cpo import CPO
 from cmaml_pl.inner.pcpo import PCPO
 from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
-from cmaml_pl.outer.methods import FOMAML, OuterMethod
+from cmaml_pl.outer.base import OuterMethod
+from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.pooled import Pooled
+from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
 from cmaml_pl.tasks.families import LayoutFamily, Nav2DFamily, TaskFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
 
 INNER_METHODS: Mapping[str, type[InnerMethod]] = {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag}
-OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML}
+OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML, "pooled": Pooled, "reptile": Reptile}
 TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {
     "constraint": ConstraintFamily,
     "dynamics": DynamicsFamily,

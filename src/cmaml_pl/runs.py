@@ -73,7 +73,8 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.experiments())}.")
     config = configuration.load(str(exp), overrides)
-    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-s{config.seed}-{secrets.token_hex(2)}"
+    label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
+    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
         raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
     config = replace(config, run=replace(config.run, id=run_id))

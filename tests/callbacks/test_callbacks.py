@@ -5,12 +5,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 
-from cmaml_callbacks import Eta, MetricsCSV, SafetyCritic, WandbMetrics
+from cmaml_callbacks import Eta, MetricsCSV, RewardCritic, SafetyCritic, WandbMetrics
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_callbacks.progress import describe
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import load
 from cmaml_pl.nets.critics import cost_to_go, explained_variance
+from cmaml_pl.nets.networks import NoValue
 
 TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=40", "inner.steps=1"]
 
@@ -66,23 +67,39 @@ def test_the_safety_critic_learns_the_cost_to_go(module):
     assert explained_variance(module.safety_critic, states.features, target) > 0.4 > before
 
 
-def test_the_safety_critics_optimiser_goes_on_where_it_was(module):
-    start = {name: value.clone() for name, value in module.safety_critic.state_dict().items()}
-    whole = SafetyCritic(lr=1e-2, passes=2, minibatch=64)
+def test_the_reward_critic_learns_from_its_own_rollouts_what_they_have_in_common(module):
+    callback = RewardCritic(lr=1e-2, passes=40, minibatch=64)
+    callback.on_fit_start(SimpleNamespace(), module)
+    first, second = (callback.fit(module, iteration=i) for i in range(2))
+    assert second["loss"] < first["loss"]
+    assert second["explained_variance"] > first["explained_variance"]
+
+
+def test_the_reward_critics_callback_refuses_a_module_whose_tasks_share_none(module):
+    module.reward_critic = NoValue()
+    with pytest.raises(TypeError, match="share a reward critic"):
+        RewardCritic(lr=1e-2, passes=1, minibatch=64).on_fit_start(SimpleNamespace(), module)
+
+
+@pytest.mark.parametrize(("kind", "critic"), [(SafetyCritic, "safety_critic"), (RewardCritic, "reward_critic")])
+def test_a_critics_optimiser_goes_on_where_it_was(module, kind, critic):
+    network = getattr(module, critic)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    whole = kind(lr=1e-2, passes=2, minibatch=64)
     whole.on_fit_start(SimpleNamespace(), module)
     for i in range(2):
         whole.fit(module, iteration=i)
-    expected = {name: value.clone() for name, value in module.safety_critic.state_dict().items()}
+    expected = {name: value.clone() for name, value in network.state_dict().items()}
 
-    module.safety_critic.load_state_dict(start)
-    first = SafetyCritic(lr=1e-2, passes=2, minibatch=64)
+    network.load_state_dict(start)
+    first = kind(lr=1e-2, passes=2, minibatch=64)
     first.on_fit_start(SimpleNamespace(), module)
     first.fit(module, iteration=0)
-    second = SafetyCritic(lr=1e-2, passes=2, minibatch=64)
+    second = kind(lr=1e-2, passes=2, minibatch=64)
     second.load_state_dict(first.state_dict())
     second.on_fit_start(SimpleNamespace(), module)
     second.fit(module, iteration=1)
-    for name, value in module.safety_critic.state_dict().items():
+    for name, value in network.state_dict().items():
         assert torch.equal(value, expected[name])
 
 
@@ -95,7 +112,13 @@ def test_predicted_cost_is_in_the_units_of_the_limit(module):
 
 
 @pytest.mark.parametrize(
-    "callback", [Eta(lr=0.1, high=1.0), SafetyCritic(lr=0.1, passes=1, minibatch=8)], ids=lambda c: type(c).__name__
+    "callback",
+    [
+        Eta(lr=0.1, high=1.0),
+        RewardCritic(lr=0.1, passes=1, minibatch=8),
+        SafetyCritic(lr=0.1, passes=1, minibatch=8),
+    ],
+    ids=lambda c: type(c).__name__,
 )
 def test_a_callback_refuses_a_module_that_it_cannot_serve(callback):
     with pytest.raises(TypeError, match="serves a cmaml_pl"):
@@ -105,8 +128,9 @@ def test_a_callback_refuses_a_module_that_it_cannot_serve(callback):
 def test_callbacks_refuse_impossible_arguments():
     with pytest.raises(ValueError, match="negative"):
         Eta(lr=-0.1, high=1.0)
-    with pytest.raises(ValueError, match="passes"):
-        SafetyCritic(lr=0.1, passes=0, minibatch=8)
+    for kind in (RewardCritic, SafetyCritic):
+        with pytest.raises(ValueError, match="passes"):
+            kind(lr=0.1, passes=0, minibatch=8)
 
 
 def trainer_at(epoch, **metrics):

@@ -134,6 +134,20 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, t
     assert not torch.equal(other["actor.mean.0.weight"], reference["actor.mean.0.weight"])
 
 
+def test_an_arm_is_named_in_its_run_and_kept_in_its_configuration(tmp_path):
+    printed = cmaml("train", "exp=nav2d", "arm=pretrain", "logger.wandb=disabled", *TINY, cwd=tmp_path)
+    (folder,) = (tmp_path / "runs/nav2d").iterdir()
+    assert "nav2d, pretrain, seed 0" in printed
+    assert "-pretrain-s0-" in folder.name
+    assert "arm: pretrain" in (folder / "config.yaml").read_text()
+    assert {row["eta"] for row in lines(folder / "metrics.csv")} == {"0.0"}
+    checkpoint = folder / "checkpoints/last.ckpt"
+    cmaml("train", "arm=pretrain", f"run.resume={checkpoint}", "train.meta_iterations=3", cwd=tmp_path)
+    assert len(lines(folder / "metrics.csv")) == 3
+    cmaml("evaluate", f"run={folder}", cwd=tmp_path)
+    assert len(lines(folder / "evaluation.csv")) == 2 * 2 * 2
+
+
 def test_evaluate_measures_every_step_on_test_tasks(trained):
     start, whole = trained
     printed = cmaml("evaluate", f"run={whole}", "steps=2", cwd=start)
@@ -157,6 +171,7 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train",): "exp is missing",
         ("train", "exp=point_gaol"): "Did you mean point_goal?",
         ("train", "exp=nav2d", "train.meta_iteration=2"): "Did you mean train.meta_iterations?",
+        ("train", "exp=nav2d", "arm=mmal"): "Did you mean maml?",
         ("train", "exp=nav2d", "inner.cost_limit=-1"): "inner.cost_limit is -1.0",
         ("train", "exp=nav2d", "train.tasks_per_batch=0"): "train.tasks_per_batch is 0",
         ("train", "exp=nav2d", "rollout.horizon=0"): "rollout.horizon is 0",
@@ -179,6 +194,7 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train", f"run.resume={text}"): "cut off or not a checkpoint",
         ("train", f"run.resume={checkpoint}"): "has done 4 meta-iterations",
         ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "outer.lr=0.5"): "another configuration",
+        ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "arm=maml"): "arm is 'maml' here and None",
         ("train", "exp=point_goal", f"run.resume={checkpoint}", "train.meta_iterations=6"): "from experiment nav2d",
         ("train", "exp=nav2d", f"run.dir={whole.parents[1]}", "run.id=whole"): "is not overwritten",
         ("evaluate",): "evaluate takes run=RUN_FOLDER",

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.config import load
 from cmaml_pl.runs import RunFolder
@@ -38,3 +39,16 @@ def test_the_learned_initialisation_adapts_further_and_more_safely_than_a_random
     assert (learned > 1.15 * random).all(), results
     assert learned.mean() > 1.4 * random.mean(), results
     assert learned_cost.mean() < random_cost.mean(), results
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pretraining_solves_the_only_task_there_is(seed, tmp_path):
+    """One task, whose goal can be learned by heart: the meta-policy itself goes there, before any adaptation."""
+    tiny = ["tasks.train=1", "train.tasks_per_batch=1", "train.meta_iterations=15", "rollout.envs_per_task=40"]
+    config = load("nav2d", ["arm=pretrain", f"seed={seed}", "logger.wandb=disabled", *tiny])
+    folder = RunFolder(tmp_path)
+    with open_module(config) as module:
+        build_trainer(config, folder).fit(module, build_datamodule(config))
+    rows = read_metrics(folder.metrics)
+    assert rows[-1]["pre/return"] > 0.5 + rows[0]["pre/return"], rows
+    assert rows[-1]["pre/cost"] < max(2 * config.inner.cost_limit, rows[0]["pre/cost"]), rows

@@ -8,7 +8,7 @@ from cmaml_pl.nets.critics import (
     fit_critic,
     reward_to_go,
 )
-from cmaml_pl.nets.networks import ValueNetwork
+from cmaml_pl.nets.networks import NoValue, ValueNetwork
 
 
 def chain(tasks=3, envs=4, time=6, size=2):
@@ -90,3 +90,27 @@ def test_fitting_reaches_the_least_squares_error_of_a_function_it_can_express():
 
 def test_explained_variance_of_a_constant_target_is_zero_and_not_nan():
     assert explained_variance(make_critic(), torch.zeros(5, 2), torch.ones(5, 1)) == 0.0
+
+
+def test_without_a_shared_critic_each_task_has_its_own_linear_one_alone():
+    states = chain()
+    reward = torch.randn(3, 4, 6, 1, generator=torch.Generator().manual_seed(1))
+    found = advantages(NoValue(), states, reward, gamma=0.9, lmbda=0.8, ridge=0.1)
+    for p in range(3):
+        # the discounted rest of the episode, regressed on [s, s^2, 1] by the normal equations
+        target = torch.zeros(4, 6)
+        rest = torch.zeros(4)
+        for t in reversed(range(6)):
+            rest = reward[p, :, t, 0] + 0.9 * rest
+            target[:, t] = rest
+        phi, after = (
+            torch.cat([s, s**2, torch.ones_like(s[..., :1])], dim=-1)
+            for s in (states.features[p], states.next_features[p])
+        )
+        x = phi.flatten(0, 1)
+        w = torch.linalg.inv(x.T @ x / len(x) + 0.1 * torch.eye(5)) @ x.T @ target.flatten() / len(x)
+        delta = reward[p, ..., 0] + 0.9 * after @ w - phi @ w
+        expected = torch.zeros(4)
+        for t in reversed(range(6)):
+            expected = delta[:, t] + 0.9 * 0.8 * expected
+            torch.testing.assert_close(found[p, :, t, 0], expected, rtol=1e-4, atol=1e-5)

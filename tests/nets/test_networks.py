@@ -1,5 +1,5 @@
 import torch
-from tests.helpers import make_actor, set_vector
+from tests.helpers import make_actor
 
 from cmaml_pl.nets.networks import ObservationNormaliser
 
@@ -19,7 +19,7 @@ def test_stacked_parameters_give_what_each_row_gives_alone():
     observation = torch.randn(3, 9, 3, generator=torch.Generator().manual_seed(2))
     loc, scale = actor.stacked(theta, actor.normaliser(observation))
     for p in range(3):
-        set_vector(actor, theta[p])
+        actor.load_vector(theta[p])
         expected_loc, expected_scale = actor(observation[p])
         torch.testing.assert_close(loc[p], expected_loc)
         torch.testing.assert_close(scale[p], expected_scale)
@@ -30,7 +30,7 @@ def test_the_vector_is_a_copy_and_goes_back_in():
     theta = actor.vector()
     theta += 1.0
     assert not torch.equal(actor.vector(), theta)
-    set_vector(actor, theta)
+    actor.load_vector(theta)
     torch.testing.assert_close(actor.vector(), theta)
     assert torch.equal(theta[actor.log_std_slice], actor.log_std.detach())
 

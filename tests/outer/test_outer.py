@@ -4,9 +4,10 @@ from tests.helpers import make_actor, make_task_data
 
 from cmaml_pl.inner.base import lagrangian_advantage
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.outer.methods import FOMAML
+from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
-from cmaml_pl.registry import OUTER_METHODS
+from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS
 
 
 @pytest.mark.parametrize("name", sorted(OUTER_METHODS))
@@ -21,6 +22,40 @@ def test_every_outer_method_gives_a_finite_direction_and_leaves_its_inputs_alone
     assert gradient.isfinite().all()
     assert gradient.norm() > 0
     assert torch.equal(adapted, before)
+
+
+@pytest.mark.parametrize("log_std", [True, False])
+@pytest.mark.parametrize("name", sorted(OUTER_METHODS))
+def test_every_outer_method_can_leave_the_exploration_noise_as_it_is(name, log_std):
+    actor = make_actor()
+    adapted = actor.vector().expand(3, -1) + 0.1
+    post = make_task_data(actor, adapted)
+    gradient = OUTER_METHODS[name](log_std=log_std).gradient(actor, actor.vector(), adapted, torch.zeros(3), post)
+    assert (gradient[actor.log_std_slice].abs().sum() > 0) == log_std
+
+
+@pytest.mark.parametrize("inner", sorted(INNER_METHODS))
+@pytest.mark.parametrize("name", sorted(OUTER_METHODS))
+def test_the_last_step_leaves_its_inputs_alone_and_gives_a_policy_and_a_multiplier_a_task(name, inner):
+    actor, outer = make_actor(), OUTER_METHODS[name]()
+    theta, multiplier = actor.vector().expand(3, -1).clone(), torch.full((3,), 0.5)
+    post = make_task_data(actor, theta)
+    adapted, lambdas = outer.last_step(actor, outer.adaptation(INNER_METHODS[inner]()), theta, multiplier, post)
+    assert adapted.shape == theta.shape
+    assert lambdas.shape == multiplier.shape
+    assert torch.equal(theta, actor.vector().expand(3, -1))
+    assert torch.equal(multiplier, torch.full((3,), 0.5))
+
+
+def test_reptiles_direction_leads_away_from_the_mean_of_the_adapted_policies():
+    actor = linear_actor()
+    theta = torch.tensor([-0.5, 0.3, 0.1])  # log_std, W, b
+    adapted = torch.tensor([[-0.7, 0.5, 0.1], [-0.1, 0.2, 0.4]])
+    post = make_task_data(actor, adapted)
+    gradient = Reptile().gradient(actor, theta, adapted, torch.tensor([0.0, 2.0]), post)
+    # 1/2 ((-0.5 + 0.7) + (-0.5 + 0.1)), 1/2 ((0.3 - 0.5) + (0.3 - 0.2)), 1/2 ((0.1 - 0.1) + (0.1 - 0.4))
+    torch.testing.assert_close(gradient, torch.tensor([-0.1, -0.05, -0.15]))
+    torch.testing.assert_close(theta - gradient, adapted.mean(dim=0))
 
 
 def linear_actor() -> GaussianActor:

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.helpers import make_actor, set_vector
+from tests.helpers import make_actor
 
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -40,7 +40,7 @@ def test_every_task_is_run_by_its_own_parameters(rollouts):
     batch = rollouts.collect(theta, "test")
     actor = rollouts._policy._actor[0]
     for p in range(TASKS):
-        set_vector(actor, theta[p])
+        actor.load_vector(theta[p])
         loc, scale = actor(batch["observation"][p])
         torch.testing.assert_close(batch["loc"][p], loc)
         torch.testing.assert_close(batch["scale"][p], scale)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cmaml_pl.math.advantages import gae
 from cmaml_pl.math.regression import ridge_regression, value_features
-from cmaml_pl.nets.networks import ObservationNormaliser, ValueNetwork
+from cmaml_pl.nets.networks import NoValue, ObservationNormaliser, ValueNetwork
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,13 @@ def read_transitions(normaliser: ObservationNormaliser, rollout: TensorDictBase)
 
 @torch.no_grad()
 def advantages(
-    critic: ValueNetwork, states: Transitions, signal: Tensor, *, gamma: float, lmbda: float, ridge: float | None
+    critic: ValueNetwork | NoValue,
+    states: Transitions,
+    signal: Tensor,
+    *,
+    gamma: float,
+    lmbda: float,
+    ridge: float | None,
 ) -> Tensor:
     """GAE of a reward or cost under `critic`, (tasks, envs, time, 1).
 

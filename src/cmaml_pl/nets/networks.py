@@ -93,6 +93,13 @@ class GaussianActor(nn.Module):
         """A copy of theta, (P,)."""
         return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
 
+    @torch.no_grad()
+    def load_vector(self, theta: Tensor) -> None:
+        """Overwrite the parameters with theta, (P,)."""
+        parameters = list(self.parameters())
+        for parameter, piece in zip(parameters, theta.split([p.numel() for p in parameters]), strict=True):
+            parameter.copy_(piece.view_as(parameter))
+
     @property
     def log_std_slice(self) -> slice:
         """Where log_std lies in theta."""
@@ -124,6 +131,14 @@ class GaussianActor(nn.Module):
             else:
                 x = layer(x)
         return x, rows["log_std"].exp()[:, None].expand_as(x)
+
+
+class NoValue(nn.Module):
+    """V(s) = 0, (..., D) -> (..., 1): where tasks share no critic, what each adds for itself is all there is."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., D) -> (..., 1)."""
+        return torch.zeros_like(features[..., :1])
 
 
 class ValueNetwork(nn.Module):

@@ -1,5 +1,6 @@
 """From rollouts to the data of the updates."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from cmaml_pl.math.advantages import mean_episode_sum
 from cmaml_pl.nets.critics import Transitions, advantages, read_transitions
-from cmaml_pl.nets.networks import GaussianActor, ValueNetwork
+from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,22 @@ class TaskData:
     cost_limit: Tensor
 
 
+def pool(data: TaskData) -> TaskData:
+    """The samples of all tasks as those of one, (1, tasks * samples, ...), and the tasks' means of numbers a task."""
+
+    def merge(value: Tensor) -> Tensor:
+        return value.mean(dim=0, keepdim=True) if value.ndim == 1 else value.flatten(0, 1)[None]
+
+    return TaskData(**{field.name: merge(getattr(data, field.name)) for field in dataclasses.fields(data)})
+
+
 @dataclass(frozen=True)
 class AdvantageEstimator:
     """Judges rollouts with the shared critics.
 
     Attributes:
         actor: its normaliser prepares the observations.
-        reward_critic: V_r, shared by the tasks.
+        reward_critic: V_r, shared by the tasks; NoValue where each has its own alone.
         safety_critic: V_C, the global safety critic.
         gamma: discount of the reward.
         cost_gamma: discount of the cost.
@@ -57,7 +67,7 @@ class AdvantageEstimator:
     """
 
     actor: GaussianActor
-    reward_critic: ValueNetwork
+    reward_critic: ValueNetwork | NoValue
     safety_critic: ValueNetwork
     gamma: float
     cost_gamma: float

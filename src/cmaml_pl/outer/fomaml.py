@@ -1,51 +1,17 @@
-"""Outer methods: from adapted parameters to a gradient of the meta-parameters."""
+"""First-order MAML."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
+from cmaml_pl.inner.base import InnerMethod, lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.trust_region import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.outer.base import without_log_std
 from cmaml_pl.rollout.task_data import TaskData
-
-
-class OuterMethod(Protocol):
-    """Turns a meta-batch into one gradient. Its fields are the section `outer` of the configuration."""
-
-    @property
-    def method(self) -> str:
-        """Registry name."""
-        ...
-
-    @property
-    def lr(self) -> float:
-        """Step size of the meta-optimiser, Adam."""
-        ...
-
-    @property
-    def passes(self) -> int:
-        """Meta-optimiser steps on one meta-batch."""
-        ...
-
-    def gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
-    ) -> Tensor:
-        """The direction that the meta-optimiser descends.
-
-        Args:
-            actor: the network that runs the parameters.
-            theta: meta-parameters, (P,).
-            adapted: theta^p, (tasks, P).
-            multiplier: lambda^p, held fixed, (tasks,).
-            post: rollouts of `adapted`.
-
-        Returns:
-            g, (P,).
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +26,7 @@ class FOMAML:
     Attributes:
         lr: Adam's step size (its authors' default).
         passes: steps on one meta-batch; 1 is the algorithm as it is printed.
+        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats; null leaves it to Adam.
         log_std: whether the meta-policy's exploration noise is learned. First order cannot see what noise is good for:
             a step within the trust region moves the mean action by at most sqrt(2 max_kl) standard deviations, so less
             noise, which pays after adaptation, leaves less to adapt with. On nav2d it starves adaptation.
@@ -68,7 +35,27 @@ class FOMAML:
     method: str = "fomaml"
     lr: float = bounded(1.0e-3, above=0)
     passes: int = bounded(1, low=1)
+    max_kl: float | None = bounded(None, above=0)
     log_std: bool = True
+
+    @property
+    def safety_term(self) -> bool:
+        """As C-MAML adds it."""
+        return True
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(parameters, lr=self.lr)
+
+    def adaptation(self, inner: InnerMethod) -> InnerMethod:
+        """As everywhere."""
+        return inner
+
+    def last_step(
+        self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
+    ) -> tuple[Tensor, Tensor]:
+        """None: the rollouts of the adapted policies serve the gradient."""
+        return theta, multiplier
 
     def gradient(
         self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
@@ -79,6 +66,4 @@ class FOMAML:
             lambda candidate: -(likelihood_ratio(actor, candidate, post) * advantage).mean(dim=1), adapted
         )
         result = gradient.mean(dim=0)
-        if not self.log_std:
-            result[actor.log_std_slice] = 0.0
-        return result
+        return result if self.log_std else without_log_std(actor, result)
