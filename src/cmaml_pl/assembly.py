@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
+from cmaml_callbacks import Eta, Health, LearningCurves, MetaProgress, MetricsCSV, SafetyCritic, WandbMetrics
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
 from cmaml_pl.errors import UserError, did_you_mean
@@ -33,7 +33,7 @@ OURS = {
     "callbacks": "the sections of the configuration",
     "accumulate_grad_batches": "train.tasks_per_batch",
     "enable_checkpointing": "nothing: every meta-iteration is saved",
-    "enable_progress_bar": "nothing: it is always shown",
+    "enable_progress_bar": "quiet",
     "gradient_clip_val": "nothing: manual optimisation does not clip",
     "gradient_clip_algorithm": "nothing: manual optimisation does not clip",
     "precision": "nothing: everything is computed in 32 bits",
@@ -118,6 +118,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         return Trainer(
             **{**defaults, **config.trainer},
             max_epochs=config.train.meta_iterations,
+            enable_progress_bar=not config.quiet,  # ours, which Lightning finds among the callbacks
             # a run shorter than the interval is validated at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
@@ -129,7 +130,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: fit the critic, move eta, then record."""
+    """In the order in which they must run: fit the critic, move eta, watch over both, then record."""
     safety = [SafetyCritic(lr=config.critic.lr, passes=config.critic.passes, minibatch=config.critic.minibatch)]
     eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if config.safety.eta_lr > 0 else []
     checkpoint = ModelCheckpoint(
@@ -139,7 +140,8 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
         enable_version_counter=False,
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
-    tail: list[Callback] = [MetricsCSV(folder.metrics), MetaProgress(), checkpoint, curves]
+    progress = [] if config.quiet else [MetaProgress()]
+    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves]
     return [*safety, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 
 

@@ -27,7 +27,8 @@ class RunConfig:
 
     dir: str = "runs"
     id: str | None = None  # a new one from the date, the seed and four random letters
-    resume: str | None = None  # path of a checkpoint to go on from, in its own run folder
+    label: str | None = None  # what the meta-test calls the method, e.g. C-MAML; by default its names
+    resume: str | None = None  # a checkpoint or run folder to go on from, or auto: the folder of `id` if it has begun
     torch_threads: int = bounded(1, low=1)  # of updates; 64 units leave nothing to share, and digits depend on it
 
 
@@ -98,6 +99,7 @@ class Config:
 
     exp: str = "point_goal"
     seed: int = bounded(0, low=0)
+    quiet: bool = False  # no progress and no tables on the terminal; warnings and errors all the same
     run: RunConfig = field(default_factory=RunConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -127,6 +127,12 @@ class Physics:
         qpos: Array = self._batch.qpos[world].copy()
         return qpos
 
+    def geometry(self, world: int) -> Array:
+        """Where the geoms of a world are: positions, m, and rotations to the world's frame, (geoms, 3 + 9)."""
+        parts = [self._batch.bind(name)[world] for name in ("geom_xpos", "geom_xmat")]
+        geometry: Array = np.concatenate(parts, axis=1)
+        return geometry
+
     def step(self, actions: Array) -> NDArray[np.bool_]:
         """One environment step of all worlds: the control is held for all of its physics steps.
 
