@@ -21,7 +21,7 @@ setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 takes 
 train: $(STAMP) ## meta-train: EXP=point_goal [ARM=maml] [CKPT=runs/.../last.ckpt] [ARGS="key=value ..."]
 	@exec $(PY) -m cmaml_pl train $(if $(EXP),'exp=$(EXP)') $(if $(ARM),'arm=$(ARM)') $(if $(CKPT),'run.resume=$(CKPT)') $(ARGS)
 
-evaluate: $(STAMP) ## meta-test a run: RUN=runs/EXP/RUN_ID [ARGS="key=value ..."]
+evaluate: $(STAMP) ## meta-test runs: RUN=runs/EXP/RUN_ID or RUN=[A,B,C] [ARGS="steps=3 ..."]
 	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
 
 test: $(STAMP) ## run the tests: [ARGS="-k gae"]

@@ -18,7 +18,8 @@ import mujoco
 import numpy as np
 import torch
 from mujoco.batch import Batch
-from tensordict.nn import TensorDictModule
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import Collector
 
@@ -50,18 +51,32 @@ class Contender(Protocol):
         """End its processes."""
 
 
-class Policy:
-    """A random 64x64 tanh Gaussian policy: observations (..., D) -> actions (..., A), float32."""
+class Policy(TensorDictModuleBase):
+    """A random 64x64 tanh Gaussian policy: observations (..., D) -> actions (..., A), float32.
+
+    It runs on one thread, as cmaml_pl's updates do: PyTorch's threads, waiting for work, take a fifth of two cores away
+    from physics.
+    """
+
+    in_keys = ("observation",)
+    out_keys = ("action",)
 
     def __init__(self, observations: int, actions: int) -> None:
+        super().__init__()
+        torch.set_num_threads(1)
         weights = torch.Generator().manual_seed(0)
         self._actor = GaussianActor(observations, actions, hidden=(64, 64), init_log_std=LOG_STD, generator=weights)
 
     @torch.no_grad()
-    def __call__(self, observation: Tensor) -> Tensor:
+    def act(self, observation: Tensor) -> Tensor:
         """Samples actions."""
-        loc, scale = self._actor.forward(observation)
-        return loc + scale * torch.randn_like(loc)
+        loc, scale = self._actor(observation)
+        action: Tensor = loc + scale * torch.randn_like(loc)
+        return action
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Adds the action."""
+        return tensordict.set("action", self.act(tensordict["observation"]))
 
 
 class Engine:
@@ -95,7 +110,7 @@ class Engine:
         policy = Policy(env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1])
         self._collector = Collector(
             env,
-            TensorDictModule(policy, in_keys=["observation"], out_keys=["action"]),
+            policy,
             frames_per_batch=worlds * self._batch_steps,
             total_frames=-1,
             track_traj_ids=False,
@@ -141,7 +156,7 @@ class VectorEnv:
 
     def _run(self, steps: int) -> None:
         for _ in range(steps):
-            action = self._policy(torch.from_numpy(self._observation).float())
+            action = self._policy.act(torch.from_numpy(self._observation).float())
             self._observation, *_ = self._env.step(action.numpy())
 
     def measure(self) -> float:

@@ -1,6 +1,7 @@
 """Lightning callbacks of cmaml_pl, one concern each."""
 
 from cmaml_callbacks.eta import Eta
+from cmaml_callbacks.health import Health
 from cmaml_callbacks.learning_curves import LearningCurves
 from cmaml_callbacks.metrics_csv import MetricsCSV
 from cmaml_callbacks.progress import MetaProgress
@@ -8,4 +9,13 @@ from cmaml_callbacks.reward_critic import RewardCritic
 from cmaml_callbacks.safety_critic import SafetyCritic
 from cmaml_callbacks.wandb_metrics import WandbMetrics
 
-__all__ = ["Eta", "LearningCurves", "MetaProgress", "MetricsCSV", "RewardCritic", "SafetyCritic", "WandbMetrics"]
+__all__ = [
+    "Eta",
+    "Health",
+    "LearningCurves",
+    "MetaProgress",
+    "MetricsCSV",
+    "RewardCritic",
+    "SafetyCritic",
+    "WandbMetrics",
+]

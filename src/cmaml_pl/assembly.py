@@ -14,7 +14,16 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
-from cmaml_callbacks import Eta, LearningCurves, MetaProgress, MetricsCSV, RewardCritic, SafetyCritic, WandbMetrics
+from cmaml_callbacks import (
+    Eta,
+    Health,
+    LearningCurves,
+    MetaProgress,
+    MetricsCSV,
+    RewardCritic,
+    SafetyCritic,
+    WandbMetrics,
+)
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
 from cmaml_pl.errors import UserError, did_you_mean
@@ -33,7 +42,7 @@ OURS = {
     "callbacks": "the sections of the configuration",
     "accumulate_grad_batches": "train.tasks_per_batch",
     "enable_checkpointing": "nothing: every meta-iteration is saved",
-    "enable_progress_bar": "nothing: it is always shown",
+    "enable_progress_bar": "quiet",
     "gradient_clip_val": "nothing: manual optimisation does not clip",
     "gradient_clip_algorithm": "nothing: manual optimisation does not clip",
     "precision": "nothing: everything is computed in 32 bits",
@@ -115,6 +124,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         return Trainer(
             **{**defaults, **config.trainer},
             max_epochs=config.train.meta_iterations,
+            enable_progress_bar=not config.quiet,  # ours, which Lightning finds among the callbacks
             # a run shorter than the interval is validated at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
@@ -126,7 +136,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: fit the critics, move eta, then record."""
+    """In the order in which they must run: fit the critics, move eta, watch over both, then record."""
     critic = config.critic
     reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
     safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
@@ -139,8 +149,10 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
         enable_version_counter=False,
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
-    tail: list[Callback] = [MetricsCSV(folder.metrics), MetaProgress(), checkpoint, curves]
-    return [*(reward if critic.shared_reward else []), *safety, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+    progress = [] if config.quiet else [MetaProgress()]
+    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves]
+    critics = [*(reward if critic.shared_reward else []), *safety]
+    return [*critics, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 
 
 def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:

@@ -4,9 +4,11 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import Trainer
+from omegaconf import ListConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,8 +17,8 @@ from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.evaluation.meta_test import evaluate_runs
-from cmaml_pl.runs import prepare_run, restore
+from cmaml_pl.evaluation.report import evaluate_runs
+from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
 
 console = Console(highlight=False)
 
@@ -56,15 +58,19 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
-def train(overrides: Sequence[str]) -> None:
+def train(overrides: Sequence[str]) -> RunFolder:
     """Meta-train an experiment, exp=NAME [arm=NAME], or go on with a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
+    console = _console(quiet=config.quiet)
+    if iterations_done(checkpoint) >= config.train.meta_iterations:
+        console.print(f"{folder.path} has done its {config.train.meta_iterations} meta-iterations.", soft_wrap=True)
+        return folder
     with open_module(config) as module:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
         trainer = build_trainer(config, folder)
-        folder.path.mkdir(parents=True, exist_ok=checkpoint is not None)
-        configuration.save(config, folder.config)
+        folder.path.mkdir(parents=True, exist_ok=bool(config.run.resume))
+        configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
         module.save_hyperparameters(configuration.flatten(config))
         name = f"{config.exp}, {config.arm}" if config.arm else config.exp
         console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
@@ -74,7 +80,7 @@ def train(overrides: Sequence[str]) -> None:
             if trainer.interrupted and folder.last_checkpoint.exists():
                 console.print(f"Stopped. Go on with run.resume={folder.last_checkpoint}", soft_wrap=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    _print_summary(metrics, cost_limit=config.inner.cost_limit)
+    _print_summary(console, metrics, cost_limit=config.inner.cost_limit)
     for what, where in {
         "curves": folder.learning_curves,
         "metrics": folder.metrics,
@@ -82,14 +88,32 @@ def train(overrides: Sequence[str]) -> None:
         **_wandb_run(trainer),
     }.items():
         console.print(f"  {what:<10} {where}", soft_wrap=True)
+    return folder
 
 
-def evaluate(overrides: Sequence[str]) -> None:
-    """Adapt on held-out test tasks, from the learned and from a random initialisation: run=RUN_FOLDER."""
-    evaluate_runs(overrides, console)
+def evaluate(overrides: Sequence[str]) -> Path:
+    """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...]."""
+    request = configuration.parse_overrides(overrides)
+    known = ("run", "steps", "out", "quiet")
+    for key in map(str, request):
+        if key not in known:
+            raise UserError(f"evaluate has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
+    run, steps, out, quiet = (configuration.requested(request, key) for key in known)
+    if not run:
+        raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K and out=FOLDER.")
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise UserError(f"steps is {steps!r}, but must be a whole number, at least 1.")
+    if quiet not in (None, True, False):
+        raise UserError(f"quiet is {quiet!r}, but must be true or false.")
+    paths = [Path(str(path)) for path in (run if isinstance(run, ListConfig) else [run])]
+    return evaluate_runs(paths, steps=steps, out=Path(str(out)) if out else None, console=_console(quiet=bool(quiet)))
 
 
-VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {"train": train, "evaluate": evaluate, "help": help_text}
+VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {"train": train, "evaluate": evaluate, "help": help_text}
+
+
+def _console(*, quiet: bool) -> Console:
+    return Console(quiet=True) if quiet else console
 
 
 def _wandb_run(trainer: Trainer) -> dict[str, str]:
@@ -105,7 +129,7 @@ def _wandb_run(trainer: Trainer) -> dict[str, str]:
     return {"W&B": f"wandb sync {' '.join(map(str, stretches))}"}
 
 
-def _print_summary(metrics: Mapping[str, float], *, cost_limit: float) -> None:
+def _print_summary(console: Console, metrics: Mapping[str, float], *, cost_limit: float) -> None:
     """Return and cost before and after adaptation, on the last training and held-out tasks."""
     table = Table("tasks", "adaptation", "return", f"cost (limit {cost_limit:g})", box=None, pad_edge=False)
     for tasks, prefix in (("training", ""), ("held out", "val/")):

@@ -28,7 +28,7 @@ class RunConfig:
 
     dir: str = "runs"
     id: str | None = None  # a new one from the date, the seed and four random letters
-    resume: str | None = None  # path of a checkpoint to go on from, in its own run folder
+    resume: str | None = None  # a checkpoint or run folder to go on from, or auto: the folder of `id` if it has begun
     torch_threads: int = bounded(1, low=1)  # of updates; 64 units leave nothing to share, and digits depend on it
 
 
@@ -63,7 +63,9 @@ class CriticConfig:
     """The reward critic and the safety critic."""
 
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
-    shared_reward: bool = True  # whether tasks share a reward critic that each corrects; if not, each fits its own alone
+    shared_reward: bool = (
+        True  # whether tasks share a reward critic that each corrects; if not, each fits its own alone
+    )
     gamma: float = bounded(0.99, low=0, high=1)  # discount of the reward (OmniSafe)
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
@@ -101,6 +103,7 @@ class Config:
     exp: str = "point_goal"
     arm: str | None = None  # of a comparison: the name of the file in conf/arm that is laid over the experiment
     seed: int = bounded(0, low=0)
+    quiet: bool = False  # no progress and no tables on the terminal; warnings and errors all the same
     run: RunConfig = field(default_factory=RunConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

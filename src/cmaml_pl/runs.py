@@ -15,8 +15,11 @@ from cmaml_pl import config as configuration
 from cmaml_pl.config import Config
 from cmaml_pl.errors import UserError
 
-MAY_CHANGE = ("run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every")
+MAY_CHANGE = ("quiet", "run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every")
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
+
+AUTO = "auto"
+"""The value of run.resume that begins a run or goes on with it, whichever it takes."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,22 @@ class RunFolder:
         return self.path / "learning_curves.png"
 
     @property
-    def evaluation(self) -> Path:
-        """What the last meta-test measured."""
-        return self.path / "evaluation.csv"
+    def measurements(self) -> Path:
+        """The folder of what meta-tests have measured, kept for the next one."""
+        return self.path / "measurements"
 
 
 def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | None]:
     """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
 
     A new run gets a folder that does not exist yet; a resumed one goes on in the folder of its checkpoint, with the
-    configuration that is stored there.
+    configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
+    where it has done all its meta-iterations, given back as it is; see `iterations_done`.
     """
     requested = configuration.parse_overrides(overrides)
     exp = configuration.requested(requested, "exp")
     resume = configuration.requested(requested, "run.resume")
-    if resume:
+    if resume and resume != AUTO:
         for key in ("run.id", "run.dir"):
             if configuration.requested(requested, key) is not None:
                 raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
@@ -73,13 +77,17 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.experiments())}.")
     config = configuration.load(str(exp), overrides)
+    if resume and not config.run.id:
+        raise UserError("run.resume=auto needs run.id: it goes on with that run where it has begun.")
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
     run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
         raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
     config = replace(config, run=replace(config.run, id=run_id))
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
-    if folder.path.exists():
+    if resume and folder.last_checkpoint.exists():
+        return _resumed_run(folder.last_checkpoint, exp, overrides, may_be_done=True)
+    if folder.path.exists() and not resume:
         raise UserError(
             f"The run folder {folder.path} exists and is not overwritten: choose another run.id"
             + (
@@ -91,7 +99,11 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     return config, folder, None
 
 
-def _resumed_run(checkpoint: Path, exp: Any, overrides: Sequence[str]) -> tuple[Config, RunFolder, Path]:
+def _resumed_run(
+    checkpoint: Path, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
+) -> tuple[Config, RunFolder, Path]:
+    if checkpoint.is_dir():
+        checkpoint = RunFolder(checkpoint).last_checkpoint
     content = load_checkpoint(checkpoint)
     folder = RunFolder(checkpoint.resolve().parent.parent)
     config = configuration.read(folder.config, overrides)
@@ -109,12 +121,17 @@ def _resumed_run(checkpoint: Path, exp: Any, overrides: Sequence[str]) -> tuple[
             "start a new run."
         )
     done = int(content["epoch"]) + 1
-    if done >= config.train.meta_iterations:
+    if done >= config.train.meta_iterations and not may_be_done:
         raise UserError(
             f"{checkpoint} has done {done} meta-iterations, and train.meta_iterations, the total, is "
             f"{config.train.meta_iterations}: raise it to go on."
         )
     return config, folder, checkpoint
+
+
+def iterations_done(checkpoint: Path | None) -> int:
+    """Meta-iterations behind a checkpoint; 0 without one."""
+    return int(load_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint else 0
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

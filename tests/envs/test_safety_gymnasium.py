@@ -18,6 +18,7 @@ from tensordict.nn import TensorDictModule
 from torchrl.collectors import Collector
 from torchrl.envs.utils import check_env_specs
 
+from cmaml_pl.envs import NavigationEnv
 from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv, usable_workers
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.envs.safety_gymnasium_worker import WorldShare
@@ -141,6 +142,18 @@ def test_layout_is_kept_on_every_reset(env: ParallelSafetyEnv) -> None:
     np.testing.assert_array_equal(positions(env), start)
     again, _ = step_through(env, forward()[:, :, :-1])
     assert (again["next", "observation"] == steps["next", "observation"]).all()
+
+
+def test_positions_are_those_of_the_navigation_engine(env: ParallelSafetyEnv) -> None:
+    env.reset()
+    found = env.positions()
+    engine = NavigationEnv(ENV_ID, TASKS, ENVS, mode="exact", num_threads=1, horizon=HORIZON)
+    engine.set_tasks(make_tasks(*SEEDS))
+    engine.reset()
+    expected = engine.positions()
+    assert found.keys() == expected.keys()
+    for name, xy in expected.items():
+        np.testing.assert_allclose(found[name], xy, atol=1e-6, err_msg=name)
 
 
 def test_other_tasks_have_other_layouts(env: ParallelSafetyEnv) -> None:

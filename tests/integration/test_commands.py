@@ -26,6 +26,7 @@ TINY = [
     "safety.dead_band=false",
     "safety.eta_lr=0.05",
 ]
+DISABLED = ["logger.wandb=disabled"]
 
 
 def cmaml(*arguments, cwd, env=None, code=0):
@@ -152,11 +153,73 @@ def test_evaluate_measures_every_step_on_test_tasks(trained):
     start, whole = trained
     printed = cmaml("evaluate", f"run={whole}", "steps=2", cwd=start)
     rows = lines(whole / "evaluation.csv")
-    assert {row["method"] for row in rows} == {"c-maml", "random"}
+    assert list(rows[0]) == [
+        *("method", "seed", "task", "step", "env_steps"),
+        *("return", "cost", "max_cost", "cost_limit", "violated"),
+    ]
+    assert {row["method"] for row in rows} == {"fomaml+trpo_lag", "random"}
     assert {row["step"] for row in rows} == {"0", "1", "2"}
     assert {row["task"] for row in rows} == {"7", "8"}  # after 4 training and 3 validation tasks
     assert len(rows) == 2 * 3 * 2
-    assert "c-maml" in printed
+    assert "fomaml+trpo_lag" in printed
+    assert "no video: " in printed  # of nav2d
+    assert (whole / "trajectories.png").stat().st_size > 0
+
+
+def test_evaluate_compares_arms_over_seeds_and_measures_nothing_twice(trained):
+    start, _ = trained
+    for name, arguments in {"eta_off": ["safety.eta_lr=0"], "other_seed": ["seed=1", "arm=cmaml"]}.items():
+        cmaml(
+            "train", "exp=nav2d", f"run.id={name}", *DISABLED, *TINY, *arguments, "train.meta_iterations=1", cwd=start
+        )
+    runs = [f"runs/nav2d/{name}" for name in ("whole", "eta_off", "other_seed")]
+    command = ("evaluate", f"run=[{','.join(runs)}]", "steps=1")
+    printed = cmaml(*command, cwd=start)
+    folder = start / "runs/nav2d/evaluations/whole+eta_off+other_seed-1steps"
+    assert "5/5" in printed
+    assert "intervals apart" in printed
+    rows = lines(folder / "evaluation.csv")
+    assert {(row["method"], row["seed"]) for row in rows} == {
+        ("fomaml+trpo_lag", "0"),
+        ("fomaml+trpo_lag+eta_off", "0"),
+        ("cmaml", "1"),
+        ("random", "0"),
+        ("random", "1"),
+    }
+    summary = lines(folder / "summary.csv")
+    assert len(summary) == 4 * 2
+    assert float(summary[0]["return_low"]) <= float(summary[0]["return"]) <= float(summary[0]["return_high"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(before) == {
+        *("evaluation.yaml", "evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png")
+    }
+    printed = cmaml(*command, cwd=start)
+    assert printed.count("measured before") == 5
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert cmaml(*command, "quiet=true", cwd=start) == ""
+    assert "holds something else" in cmaml("evaluate", f"run={runs[0]}", f"out={folder}", cwd=start, code=2)
+
+
+@pytest.mark.parametrize("renderer", ["", "disabled"])
+def test_evaluate_films_the_navigation_engine_where_there_is_a_renderer(renderer, tmp_path):
+    tiny = [*TINY, "train.meta_iterations=1"]
+    cmaml("train", "exp=point_goal", "run.id=a", *DISABLED, *tiny, cwd=tmp_path)
+    printed = cmaml("evaluate", "run=runs/point_goal/a", cwd=tmp_path, env={"MUJOCO_GL": renderer})
+    assert ("no video: no OpenGL to draw with" in printed) != (tmp_path / "runs/point_goal/a/video.gif").exists()
+    assert not renderer or "no video" in printed
+
+
+def test_training_can_be_asked_for_again_and_be_quiet(tmp_path):
+    command = ("train", "exp=nav2d", "run.id=a", "run.resume=auto", *DISABLED, *TINY)
+    checkpoint = tmp_path / "runs/nav2d/a/checkpoints/last.ckpt"
+    assert cmaml(*command, "train.meta_iterations=1", "quiet=true", cwd=tmp_path) == ""
+    first = checkpoint.read_bytes()
+    assert "has done its 1 meta-iterations" in cmaml(*command, "train.meta_iterations=1", cwd=tmp_path)
+    assert checkpoint.read_bytes() == first
+    assert "2/2" in cmaml(*command, cwd=tmp_path)
+    assert len(lines(tmp_path / "runs/nav2d/a/metrics.csv")) == 2
+    folder = checkpoint.parents[1]
+    assert "3/3" in cmaml("train", f"run.resume={folder}", "train.meta_iterations=3", cwd=tmp_path)
 
 
 def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
@@ -198,6 +261,10 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train", "exp=point_goal", f"run.resume={checkpoint}", "train.meta_iterations=6"): "from experiment nav2d",
         ("train", "exp=nav2d", f"run.dir={whole.parents[1]}", "run.id=whole"): "is not overwritten",
         ("evaluate",): "evaluate takes run=RUN_FOLDER",
+        ("evaluate", f"run={whole}", "step=2"): "Did you mean steps?",
+        ("evaluate", f"run={whole}", "quiet=2"): "quiet is 2",
+        ("evaluate", f"run=[{whole},{whole}]"): "the same method with the same seed",
+        ("train", "exp=nav2d", "run.resume=auto"): "run.resume=auto needs run.id",
         ("evaluate", "run=nowhere"): "is not a run folder",
         ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "run.id=b"): "run.id cannot be set",
         ("evaluate", f"run={whole}", "steps=0"): "steps is 0",

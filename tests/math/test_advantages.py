@@ -4,6 +4,7 @@ import torch
 from cmaml_pl.math.advantages import (
     complete_episodes,
     episode_cost_from_value,
+    episode_sums,
     gae,
     mean_episode_sum,
     standardise,
@@ -80,3 +81,17 @@ def test_episode_units_are_exact_for_a_cost_that_is_spread_evenly(gamma, horizon
     value = sum(rate * gamma**t for t in range(horizon))
     cost = episode_cost_from_value(torch.tensor(value), gamma=gamma, horizon=horizon)
     torch.testing.assert_close(cost, torch.tensor(rate * horizon))
+
+
+def test_each_episodes_sum_stands_at_its_end():
+    signal, _, _, done, _ = rollout()
+    done[0, 2, -1] = False  # an episode that the batch cuts
+    sums = episode_sums(signal, done)
+    assert torch.equal(sums.isnan(), ~done)
+    for p, e in ((p, e) for p in range(2) for e in range(3)):
+        start = 0
+        for t in done[p, e, :, 0].nonzero()[:, 0].tolist():
+            torch.testing.assert_close(sums[p, e, t, 0], signal[p, e, start : t + 1, 0].double().sum())
+            start = t + 1
+    complete = torch.where(done, sums, 0.0).sum(dim=(1, 2, 3)) / done.sum(dim=(1, 2, 3))
+    torch.testing.assert_close(complete.float(), mean_episode_sum(signal, done))

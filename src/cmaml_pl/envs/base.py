@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,27 @@ class TaskEnv(EnvBase):
     Attributes:
         horizon: steps of an episode.
         failures: episodes so far that ended because their physics failed.
+        radii: of the kinds of things in `positions`, m: how large figures draw them; a kind without one is a point.
     """
 
     horizon: int
     failures: int = 0
+    radii: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones."""
+
+    @abstractmethod
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """Where the "agent", the "goal" and each kind of thing are now, m: name -> (tasks, envs, things, 2)."""
+
+    def geometry(self, task: int, env: int) -> NDArray[np.float64] | None:
+        """Where the geoms of one world are now: positions, m, and rotations to the world's frame, (geoms, 3 + 9).
+
+        None where it is no MuJoCo model that is simulated in this process.
+        """
+        return None
 
 
 def set_specs(env: EnvBase, observations: int, low: Tensor, high: Tensor, dtype: torch.dtype = torch.float32) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import Binary, Composite, Unbounded
@@ -75,7 +76,7 @@ class Nav2DEnv(TaskEnv):
 
     def __init__(self, num_tasks: int, num_envs: int, *, horizon: int) -> None:
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.horizon = horizon
+        self.horizon, self.radii = horizon, {"hazards": HAZARD_RADIUS}
         batch = self.batch_size
         self.observation_spec = Composite(
             observation=Unbounded((*batch, 2 + RAYS)), cost=Unbounded((*batch, 1)), shape=batch
@@ -98,6 +99,15 @@ class Nav2DEnv(TaskEnv):
         self._goal = torch.tensor([[[t.parameters["goal_x"], t.parameters["goal_y"]]] for t in tasks])
         self._hazards = torch.stack([place_hazards(t.layout_seed) for t in tasks])
         self._tasks_given = True
+
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """See TaskEnv."""
+        things = {
+            "agent": self._position[:, :, None],
+            "goal": self._goal[:, :, None].expand(*self.batch_size, 1, 2),
+            "hazards": self._hazards[:, None].expand(*self.batch_size, HAZARDS, 2),
+        }
+        return {name: xy.double().numpy() for name, xy in things.items()}
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         if not self._tasks_given:

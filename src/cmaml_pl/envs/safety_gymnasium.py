@@ -1,6 +1,7 @@
 """Safety-Gymnasium's own tasks, by id, as one batched environment whose worlds are stepped by worker processes."""
 
 import multiprocessing
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,9 @@ from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
 from cmaml_pl.envs.safety_gymnasium_worker import start_worker
 from cmaml_pl.errors import UserError
 from cmaml_pl.tasks.task import Task
+
+THINGS = r"agent|goal|push_box|(hazard|vase|pillar|button|gremlin)\d+(?:obj)?"
+"""Names of the bodies whose positions are told, as a pattern; its group is the kind of those that are numbered."""
 
 
 class ParallelSafetyEnv(TaskEnv):
@@ -76,6 +80,20 @@ class ParallelSafetyEnv(TaskEnv):
         worlds = [world for share in self._ask_workers("body_positions") for world in share]
         num_envs = self.batch_size[1]
         return [worlds[i : i + num_envs] for i in range(0, len(worlds), num_envs)]
+
+    def positions(self) -> dict[str, NDArray[np.float64]]:
+        """See TaskEnv. The kinds are named as NavigationEnv names them."""
+        worlds = [world for share in self._ask_workers("body_positions") for world in share]
+        kinds: dict[str, list[str]] = {}
+        for body in worlds[0]:
+            thing = re.fullmatch(THINGS, body)
+            if thing:
+                kinds.setdefault(f"{thing[1]}s" if thing[1] else body, []).append(body)
+        kinds.setdefault("agent", list(worlds[0])[1:2])  # body 0 is the world; a velocity task's robot is body 1
+        return {
+            kind: np.array([[world[body][:2] for body in bodies] for world in worlds]).reshape(*self.batch_size, -1, 2)
+            for kind, bodies in kinds.items()
+        }
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         chosen = np.ones(self.batch_size.numel(), np.bool_)

@@ -1,1 +1,1 @@
-"""Meta-test and figures."""
+"""The meta-test: what it measures, its statistics, figures and video."""

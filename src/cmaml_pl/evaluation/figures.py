@@ -1,12 +1,33 @@
 """Figures."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+
+from cmaml_pl.evaluation.statistics import Estimate, Row, Summary
+from cmaml_pl.evaluation.traces import Trace
 
 PHASES = (("pre", "before adaptation", "tab:gray"), ("post", "after adaptation", "tab:blue"))
+
+KINDS = {
+    "goal": "tab:green",
+    "hazards": "tab:red",
+    "vases": "tab:cyan",
+    "pillars": "tab:purple",
+    "gremlins": "tab:pink",
+    "buttons": "tab:orange",
+    "push_box": "gold",
+    "circle": "tab:olive",
+    "sigwalls": "tab:red",
+}
+"""Colours of the kinds of things, as TaskEnv names them."""
 
 
 def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, cost_limit: float) -> None:
@@ -17,9 +38,8 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, 
         path: of the PNG.
         cost_limit: d, undiscounted cost per episode; drawn unless it is infinite.
     """
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
-    panels = dict(zip(("return", "cost"), axes := figure.subplots(1, 3), strict=False))
+    figure, axes = _figure(3)
+    panels = dict(zip(("return", "cost"), axes, strict=False))
     for quantity, axis in panels.items():
         for phase, label, colour in PHASES:
             axis.plot(*_curve(metrics, f"{phase}/{quantity}"), color=colour, alpha=0.45, linewidth=1)
@@ -41,3 +61,142 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, 
 def _curve(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
     lines = [line for line in metrics if name in line]
     return [line["throughput/env_steps"] for line in lines], [line[name] for line in lines]
+
+
+def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
+    """Return, cost and share of tasks over their limit along adaptation, with their confidence intervals.
+
+    Args:
+        summaries: of all arms and steps.
+        path: of the PNG.
+    """
+    figure, axes = _figure(3)
+    for method, colour in _colours(summaries).items():
+        curve = [summary for summary in summaries if summary.method == method]
+        steps = [summary.env_steps for summary in curve]
+        for axis, name in zip(axes, ("returns", "cost", "violation_rate"), strict=True):
+            estimates: list[Estimate] = [getattr(summary, name) for summary in curve]
+            axis.plot(steps, [e.value for e in estimates], color=colour, marker="o", markersize=3, label=method)
+            axis.fill_between(
+                steps, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.2, linewidth=0
+            )
+    _draw_limit(axes[1].axhline, summaries)
+    for axis, title in zip(axes, ("return per episode", "cost per episode", "share of tasks over limit"), strict=True):
+        axis.set(title=title, xlabel="environment steps of adaptation, a task")
+    axes[1].set_ylim(bottom=0)
+    axes[2].set_ylim(-0.02, 1.02)
+    _save(figure, axes, path)
+
+
+def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) -> None:
+    """Return against cost after adaptation: every seed and task, and each arm's way there from before adaptation.
+
+    Args:
+        rows: lines of evaluation.csv.
+        summaries: of the same rows.
+        path: of the PNG.
+    """
+    figure, (axis,) = _figure(1, width=6.4, height=4.8)
+    last = max(summary.step for summary in summaries)
+    for method, colour in _colours(summaries).items():
+        points = np.array(
+            [(row["cost"], row["return"]) for row in rows if (row["method"], row["step"]) == (method, last)]
+        )
+        axis.scatter(points[:, 0], points[:, 1], color=colour, s=8, alpha=0.25, linewidths=0)
+        way = [summary for summary in summaries if summary.method == method]
+        x, y = [summary.cost.value for summary in way], [summary.returns.value for summary in way]
+        axis.plot(x, y, color=colour, linewidth=1)
+        end = way[-1]
+        spans = (_span(end.cost), _span(end.returns))
+        axis.errorbar(x[-1], y[-1], xerr=spans[0], yerr=spans[1], color=colour, marker="o", markersize=7, label=method)
+    _draw_limit(axis.axvline, summaries)
+    axis.set(title=f"after {last} adaptation steps (lines: the way there)", xlabel="cost per episode")
+    axis.set(ylabel="return per episode")
+    axis.set_xlim(left=0)
+    _save(figure, [axis], path)
+
+
+def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
+    """Top-down paths before and after adaptation, with hazards and goals: a row an arm, a column a task.
+
+    Args:
+        traces: of each arm, at two steps for each task; all arms have the same tasks.
+        path: of the PNG.
+    """
+    tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
+    first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
+    figure = Figure(figsize=(3.2 * len(tasks), 3.3 * len(traces) + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(traces), len(tasks), squeeze=False)
+    for axes, (method, found) in zip(grid, traces.items(), strict=True):
+        for axis, task in zip(axes, tasks, strict=True):
+            here = {trace.step: trace for trace in found if trace.task == task}
+            draw_things(axis, here[last])
+            for step, (_, _, colour) in zip((first, last), PHASES, strict=True):
+                _draw_paths(axis, here[step], colour)
+            axis.set(aspect="equal", title=f"task {task}", xticks=[], yticks=[])
+        axes[0].set_ylabel(method)
+    handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_things(axis: Axes, trace: Trace) -> None:
+    """Draw all kinds of things but the agent where they are at the start, and a goal wherever it is later."""
+    for kind, positions in trace.positions.items():
+        if kind == "agent":
+            continue
+        episode = positions[: trace.lengths[0] + 1, 0]  # of the first world, (time + 1, things, 2)
+        places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
+        colour, radius = KINDS.get(kind, "tab:gray"), trace.radii.get(kind)
+        for i, (x, y) in enumerate(places.tolist()):
+            if radius is None:
+                axis.plot(x, y, marker="*", color=colour, markersize=9, linestyle="none")
+            elif kind == "sigwalls":  # the first two stand across the x axis, the others across the y axis
+                dx, dy = (0.0, radius) if i < 2 else (radius, 0.0)
+                axis.plot([x - dx, x + dx], [y - dy, y + dy], color=colour)
+            else:
+                axis.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.3, linewidth=0))
+    axis.autoscale_view()
+
+
+def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
+    for world, length in enumerate(trace.lengths):
+        path = trace.positions["agent"][: length + 1, world, 0]
+        axis.plot(path[:, 0], path[:, 1], color=colour, linewidth=1, alpha=0.8)
+        axis.plot(*path[0], color="black", marker=".", markersize=4)
+
+
+def _figure(panels: int, *, width: float = 12, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
+    return figure, figure.subplots(1, panels, squeeze=False)[0]
+
+
+def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
+    """With one legend for all panels, that of the panel which has the most to name."""
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda legend: len(legend[1]))
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _colours(summaries: Sequence[Summary]) -> dict[str, str]:
+    """A colour for each arm, in their order."""
+    names = list(dict.fromkeys(summary.method for summary in summaries))
+    return {name: f"C{i % 10}" for i, name in enumerate(names)}
+
+
+def _draw_limit(line: Callable[..., object], summaries: Sequence[Summary]) -> None:
+    limit = summaries[0].cost_limit
+    if math.isfinite(limit):
+        line(limit, color="tab:red", linestyle="--", linewidth=1, label="cost limit")
+
+
+def _span(estimate: Estimate) -> list[list[float]] | None:
+    """Distances from the value to the ends of its interval, as an error bar wants them."""
+    if math.isnan(estimate.low):
+        return None
+    # the percentile interval of a trimmed mean may leave the mean itself out
+    return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]

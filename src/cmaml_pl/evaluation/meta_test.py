@@ -1,102 +1,145 @@
-"""The meta-test: adapt on held-out tasks, step by step, from a learned and from a random initialisation."""
+"""The meta-test of one run: adapt on held-out tasks, step by step, and measure; what was measured is kept."""
 
-import csv
+import hashlib
+import os
+import pickle
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import ListConfig
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
 from cmaml_pl import config as configuration
+from cmaml_pl.adaptation import Stage
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import Config
-from cmaml_pl.errors import UserError
-from cmaml_pl.module import CMAML
-from cmaml_pl.runs import open_run, restore
+from cmaml_pl.evaluation.traces import Trace, record_traces
+from cmaml_pl.math.advantages import episode_sums
+from cmaml_pl.runs import RunFolder, restore
+from cmaml_pl.tasks.task import Task
 
 Row = dict[str, str | int | float]
-"""A line of evaluation.csv: method, seed, task, step, env_steps, return, cost, cost_limit, violated."""
+"""A line of evaluation.csv: method, seed, task, step, env_steps, return, cost, max_cost, cost_limit, violated."""
+
+LEARNED, RANDOM = "learned", "random"
+"""Where adaptation starts: at the weights of the checkpoint, or at the run's own first ones."""
+
+FORMAT = 1
+"""Of what is kept; a file of another one is measured anew."""
 
 
-def evaluate_run(config: Config, checkpoint: Path, *, steps: int) -> list[Row]:
-    """Adapt to every test task in `steps` steps, once from the checkpoint and once from the run's own first weights.
+@dataclass(frozen=True)
+class Measurement:
+    """What a meta-test found.
 
-    The random initialisation is given the run's observation normaliser, multiplier and critics: it differs in the
-    policy's weights alone, and both meet the same random numbers.
+    Attributes:
+        rows: lines of evaluation.csv, without the method's name.
+        traces: how the first tasks were played, before and after adaptation.
+    """
+
+    rows: list[Row]
+    traces: list[Trace]
+
+
+def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tuple[Measurement, bool]:
+    """The meta-test of a run, and whether it had been kept from an earlier time.
+
+    It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start
+    and number of steps. Otherwise it is made, and kept there.
+
+    Args:
+        config: of the run.
+        folder: its files.
+        start: LEARNED or RANDOM.
+        steps: adaptation steps.
+    """
+    what = {
+        "format": FORMAT,
+        "start": start,
+        "steps": steps,
+        "checkpoint": hashlib.sha256(folder.last_checkpoint.read_bytes()).hexdigest(),
+        "config": {
+            key: value
+            for key, value in configuration.flatten(config).items()
+            if not key.startswith(("quiet", "run.", "logger.", "trainer.", "rollout.workers"))
+        },
+    }
+    path = folder.measurements / f"{start}_{steps}_steps.pt"
+    kept = _read(path)
+    if kept is not None and kept["what"] == what:
+        return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True
+    found = adapt_from(config, folder.last_checkpoint, start, steps=steps)
+    _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
+    return found, False
+
+
+def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> Measurement:
+    """Adapt to every test task and measure before the first step and after each.
+
+    The random initialisation is given the run's observation normaliser, multiplier and critics: it differs from the
+    learned one in the policy's weights alone. What is random depends on the seed, the batch of tasks and the step: all
+    arms with this seed and as many tasks in a batch meet the same numbers.
 
     Args:
         config: of the run.
         checkpoint: its checkpoint.
-        steps: adaptation steps; the rows count from 0, the policy before adaptation.
+        start: LEARNED or RANDOM.
+        steps: adaptation steps.
     """
-    with open_module(config) as module:
-        starts = {"random": module.actor.vector()}
-        restore(module, checkpoint)
-        starts["c-maml"] = module.actor.vector()
-        return [row for method, theta in starts.items() for row in _adapt_all(module, config, method, theta, steps)]
-
-
-def _adapt_all(module: CMAML, config: Config, method: str, theta: Tensor, steps: int) -> list[Row]:
     rows: list[Row] = []
-    for index, tasks in enumerate(build_datamodule(config).test_dataloader()):
-        stages = module.adapt(tasks, steps, ("test", index), theta=theta)
-        episode_steps = config.rollout.envs_per_task * config.rollout.horizon
-        for k, stage in enumerate(stages):
-            for p, task in enumerate(tasks):
-                cost = stage.data.episode_cost[p].item()
-                rows.append(
-                    {
-                        "method": method,
-                        "seed": config.seed,
-                        "task": task.id,
-                        "step": k,
-                        "env_steps": k * episode_steps,
-                        "return": stage.data.episode_return[p].item(),
-                        "cost": cost,
-                        "cost_limit": task.cost_limit,
-                        "violated": int(cost > task.cost_limit),
-                    }
-                )
+    traces: list[Trace] = []
+    with open_module(config) as module:
+        theta = module.actor.vector()
+        restore(module, checkpoint)
+        if start == LEARNED:
+            theta = module.actor.vector()
+        for index, tasks in enumerate(build_datamodule(config).test_dataloader()):
+            stream = ("test", index)
+            stages = module.adapt(tasks, steps, stream, theta=theta)
+            for k, stage in enumerate(stages):
+                rows += stage_rows(tasks, stage, step=k, seed=config.seed)
+            if not traces:
+                for k in (0, steps):
+                    traces += record_traces(module.rollouts, tasks, stages[k].rollout, step=k, stream=stream)
+    return Measurement(rows, traces)
+
+
+def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
+    """What the tasks' policies did after `step` adaptation steps; the rollout measures them, and that costs nothing."""
+    after = stage.rollout["next"]
+    largest = episode_sums(after["cost"], after["done"]).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))
+    rows: list[Row] = []
+    for p, task in enumerate(tasks):
+        cost = stage.data.episode_cost[p].item()
+        rows.append(
+            {
+                "seed": seed,
+                "task": task.id,
+                "step": step,
+                "env_steps": step * stage.rollout[p].numel(),
+                "return": stage.data.episode_return[p].item(),
+                "cost": cost,
+                "max_cost": max(cost, largest[p].item()),
+                "cost_limit": task.cost_limit,
+                "violated": int(cost > task.cost_limit),
+            }
+        )
     return rows
 
 
-def evaluate_runs(overrides: Sequence[str], console: Console) -> None:
-    """The verb: run=RUN_FOLDER or run=[FOLDER,...], steps=K; writes evaluation.csv into each and prints means."""
-    request = configuration.parse_overrides(overrides)
-    unknown = set(request) - {"run", "steps"}
-    if unknown or not request.get("run"):
-        raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several seeds, and steps=K.")
-    steps = request.get("steps")
-    if steps is not None and (type(steps) is not int or steps < 1):
-        raise UserError(f"steps is {steps!r}, but must be a whole number, at least 1.")
-    paths = request.run if isinstance(request.run, ListConfig) else [request.run]
-    rows: list[Row] = []
-    for path in paths:
-        config, folder = open_run(Path(str(path)))
-        found = evaluate_run(config, folder.last_checkpoint, steps=steps or config.inner.steps)
-        _write(found, folder.evaluation)
-        console.print(f"{folder.evaluation}", soft_wrap=True)
-        rows += found
-    console.print(_table(rows))
+def _read(path: Path) -> dict[str, Any] | None:
+    """A file that `_write` wrote; None where there is none that can be read."""
+    try:
+        content = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    return content if isinstance(content, dict) and "what" in content else None
 
 
-def _write(rows: Sequence[Row], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _table(rows: Sequence[Row]) -> Table:
-    limit = torch.tensor([float(row["cost_limit"]) for row in rows]).mean().item()
-    table = Table("initialisation", "step", "return", f"cost (limit {limit:g})", "tasks over limit", box=None)
-    for method, step in sorted({(str(row["method"]), int(row["step"])) for row in rows}):
-        chosen = [row for row in rows if row["method"] == method and row["step"] == step]
-        mean = {name: sum(float(row[name]) for row in chosen) / len(chosen) for name in ("return", "cost", "violated")}
-        table.add_row(
-            method, str(step), f"{mean['return']:.3f}", f"{mean['cost']:.2f}", f"{100 * mean['violated']:.0f} %"
-        )
-    return table
+def _write(content: dict[str, Any], path: Path) -> None:
+    """Replace the file in one move, so that a reader or a crash never meets half of it."""
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(content, scratch)
+    scratch.replace(path)

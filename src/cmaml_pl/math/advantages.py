@@ -65,6 +65,19 @@ def mean_episode_sum(signal: Tensor, done: Tensor) -> Tensor:
     return total / done.sum(dim=(1, 2, 3)).clamp_min(1)
 
 
+def episode_sums(signal: Tensor, done: Tensor) -> Tensor:
+    """Undiscounted sum of each complete episode, at the step that ends it; NaN at all other steps. Shape as `done`.
+
+    An episode's sum is what the running sum has gained since the end of the one before.
+    """
+    running = signal.double().cumsum(dim=-2)
+    steps = torch.arange(done.shape[-2])[:, None]
+    last_end = torch.where(done, steps, -1).cummax(dim=-2).values.roll(1, dims=-2)  # before each step
+    last_end[..., 0, :] = -1
+    before = torch.where(last_end < 0, 0.0, running.gather(-2, last_end.clamp_min(0)))
+    return torch.where(done, running - before, torch.nan)
+
+
 def episode_cost_from_value(value: Tensor, *, gamma: float, horizon: int) -> Tensor:
     """Bring a discounted cost value to the units of the limit: J ~= V H (1 - gamma) / (1 - gamma^H), any shape.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.outer.base import without_log_std
+from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.rollout.task_data import TaskData, pool
 
 
@@ -60,31 +60,22 @@ class PooledSteps:
         )
 
 
-@dataclass(frozen=True)
-class Pooled:
+@dataclass(frozen=True, kw_only=True)
+class Pooled(OuterMethod):
     """Train the meta-policy itself by the inner method on the tasks' pooled data; with `trpo_lag`, TRPO-Lagrangian.
 
-    A meta-iteration costs the same environment steps as one of C-MAML with K inner steps: K + 1 rollouts on the tasks of
-    the batch, and after each of them, the last included, one step. The advantages are those that every other method is
-    given, their critics corrected for each task, but standardised over all tasks together. Validation and the meta-test
-    adapt by the inner method to each task, as they do for every other initialisation.
-
-    Attributes:
-        log_std: whether the policy's exploration noise is kept from one meta-iteration to the next; see FOMAML.
+    A meta-iteration costs the same environment steps as one of C-MAML with K inner steps: K + 1 rollouts on the tasks
+    of the batch, and after each of them, the last included, one step. The advantages are those that every other method
+    is given, their critics corrected for each task, but standardised over all tasks together. Validation and the
+    meta-test adapt by the inner method to each task, as they do for every other initialisation.
     """
 
     method: str = "pooled"
-    log_std: bool = True
 
     @property
-    def passes(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def max_kl(self) -> float | None:
-        """None: every step has its own."""
-        return None
+    def max_kl(self) -> None:
+        """Every step has its own."""
+        return
 
     @property
     def safety_term(self) -> bool:
@@ -106,9 +97,7 @@ class Pooled:
         step = inner.step(actor, theta, multiplier, post)
         return step.theta, step.multiplier
 
-    def gradient(
+    def _gradient(
         self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
     ) -> Tensor:
-        """Theta - theta', where theta' is the policy that all tasks arrived at."""
-        result = theta - adapted[0]
-        return result if self.log_std else without_log_std(actor, result)
+        return theta - adapted[0]  # theta' is the policy that all tasks arrived at

@@ -23,8 +23,8 @@ def limit_step(actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: floa
         max_kl: nats; None leaves the actor as it is.
 
     Returns:
-        The divergence that is left, nats, and the share of the step that was taken, both scalar. The share is 0, and the
-        actor as it was, if no length was accepted or there was no step.
+        The divergence that is left, nats, and the share of the step that was taken, both scalar. The share is 0, and
+        the actor as it was, if no length was accepted or there was no step.
     """
 
     def kl(candidate: Tensor) -> Tensor:  # (1, P) -> (1,)

@@ -1,19 +1,23 @@
 """Rollouts: every task's worlds are stepped by that task's own policy parameters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import Collector
+from torchrl.envs.utils import step_mdp
 
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.seeding import derive_generator, derive_seed
 from cmaml_pl.tasks.task import Task
+
+Sight = TypeVar("Sight")
 
 
 class StackedPolicy(TensorDictModuleBase):
@@ -103,6 +107,25 @@ class Rollouts:
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         batch: TensorDict = next(batches)
         return batch[: self._given]
+
+    def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
+        """Play the actions of a rollout again, from the same resets, and look at the environment along the way.
+
+        Args:
+            actions: of the rollout that `collect` gave for this stream and these tasks, (tasks, envs, time, A).
+            look: called after the reset and after every step, before a world that has ended is reset.
+            stream: of that rollout.
+
+        Returns:
+            time + 1 times what `look` gave.
+        """
+        self.env.set_seed(derive_seed(self.seed, "environment", *stream))
+        state, seen = self.env.reset(), [look()]
+        for action in actions[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
+            after = self.env.step(state.set("action", action))
+            seen.append(look())
+            state = self.env.maybe_reset(step_mdp(after))
+        return seen
 
     def close(self) -> None:
         """End the environment and its worker processes."""

@@ -48,6 +48,11 @@ class Group:
         """Safety-Gymnasium's, e.g. "hazards"."""
         return str(self.settings.name)
 
+    @property
+    def radius(self) -> float:
+        """Of one object, m; half the edge of a box, half the length of a wall."""
+        return float(getattr(self.settings, "radius", 0.0) or self.settings.size)
+
 
 @dataclass(frozen=True)
 class Definition:

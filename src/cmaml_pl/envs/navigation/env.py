@@ -102,6 +102,7 @@ class NavigationEnv(TaskEnv):
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
         set_specs(self, self.worlds.observer.size, low, high, dtype=dtype)
         self._dtype = dtype
+        self.radii = {group.name: group.radius for group in definition.groups}
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """See TaskEnv. Raises a UserError for parameters that the engine does not know or that are out of range."""
@@ -114,8 +115,12 @@ class NavigationEnv(TaskEnv):
         self.worlds.layout_seeds = [task.layout_seed for task in tasks for _ in range(self.batch_size[1])]
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Where the agent and each kind of thing are now: name -> (tasks, envs, things of the kind, 2), m."""
+        """See TaskEnv."""
         return {name: xy.reshape(*self.batch_size, *xy.shape[1:]) for name, xy in self.worlds.named_positions().items()}
+
+    def geometry(self, task: int, env: int) -> NDArray[np.float64]:
+        """See TaskEnv; the geoms are those of `worlds.definition.model`."""
+        return self.worlds.physics.geometry(task * self.batch_size[1] + env)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         chosen = np.ones(self.batch_size.numel(), np.bool_)

@@ -268,5 +268,5 @@ def _required(definition: Definition, name: str) -> Group:
 
 
 def _length(vectors: Array) -> Array:
-    length: Array = np.sqrt(np.square(vectors).sum(axis=-1))
+    length: Array = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))  # far faster than sum() over a short axis
     return length

@@ -72,7 +72,7 @@ class Observer:
             observation[:, columns] = _rotation_matrix(data[:, source])
         grid = self._lidar(positions)
         for things, columns, name in self._lidars:
-            observation[:, columns] = grid[:, things].max(axis=1)
+            observation[:, columns] = grid[things].max(axis=0)
             if name in hidden:
                 observation[hidden[name], columns] = 0.0
         if self._observe_position:
@@ -80,23 +80,22 @@ class Observer:
         return observation
 
     def _lidar(self, positions: Array) -> Array:
-        """Closeness of each thing in each bin of the pseudo lidar, (W, things, bins).
+        """Closeness of each thing in each bin of the pseudo lidar, (things, W, bins).
 
         BaseTask._obs_lidar_pseudo: a thing fills the bin of its direction, and its neighbours by how near to them the
         direction is.
         """
-        agent, rotation = self._physics.agent_position, self._physics.agent_rotation
-        x, y, z = (positions[..., 0] - agent[:, None, 0], positions[..., 1] - agent[:, None, 1], -agent[:, None, 2])
-        ego_x, ego_y = (
-            x * rotation[:, None, 0, i] + y * rotation[:, None, 1, i] + z * rotation[:, None, 2, i] for i in (0, 1)
-        )
-        distance = np.hypot(ego_x, ego_y)
+        agent, rotation = self._physics.agent_position.T, self._physics.agent_rotation.transpose(1, 2, 0)
+        (x, y), z = np.ascontiguousarray(positions.T) - agent[:2, None], -agent[2]  # all that follows runs along worlds
+        ego_x, ego_y = (x * rotation[0, i] + y * rotation[1, i] + z * rotation[2, i] for i in (0, 1))
+        distance = np.sqrt(ego_x**2 + ego_y**2)
         if self._max_dist is None:
             closeness = np.exp(-self._gain * distance)
         else:
             closeness = np.maximum(0.0, self._max_dist - distance) / self._max_dist
         width = 2 * np.pi / self._bins
-        place = np.arctan2(ego_y, ego_x) % (2 * np.pi) / width
+        angle = np.arctan2(ego_y, ego_x)
+        place = np.where(angle < 0, angle + 2 * np.pi, angle) / width
         centre = place.astype(np.intp)
         grid = np.zeros((*distance.shape, self._bins))
         flat, row = grid.reshape(-1), np.arange(0, grid.size, self._bins).reshape(distance.shape)

@@ -1,0 +1,171 @@
+"""Warnings of a run that fails."""
+
+import logging
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cmaml_callbacks._checks import require_cmaml
+from cmaml_callbacks.wandb_metrics import find_wandb_logger
+from cmaml_pl.math.advantages import episode_sums
+from cmaml_pl.module import CMAML
+
+logger = logging.getLogger(__name__)
+
+
+class Health(Callback):
+    """Warn, in the log and by a W&B alert where W&B is, of three signs that a run fails.
+
+    - *rising variance*: the episodes of the meta-policy cost ever more differently, so that their mean, which the
+      multipliers follow, says less and less.
+    - *unseen violation*: the meta-policy has been over its limit for long while the safety critic predicts that it is
+      within it, so that eta does not rise.
+    - *no progress*: the return after adaptation is no higher than in the first meta-iterations, nor has a cost that was
+      over its limit come down.
+
+    A sign is told once. It is told again only after it has been away for `window` meta-iterations. `health/signs`, the
+    number of signs, and `health/cost_variance` are logged. It belongs after `SafetyCritic` in the list of callbacks, so
+    that a critic that has not seen the iteration is not blamed.
+
+    Args:
+        window: meta-iterations that are averaged. A batch has few tasks: on nav2d and PointGoal1 the cost of one
+            meta-iteration is off the trend by up to a half, and that of ten by a tenth.
+        variance_factor: the sign is a variance this many times that of the window before. Twice is more than the
+            sampling of heavy-tailed costs gives: ten batches of 32 episodes leave about a quarter of uncertainty.
+        patience: meta-iterations in a row for an unseen violation. The critic is fitted anew in each, and lags behind a
+            policy that changes by three to five of them when meta-training begins.
+        margin: share by which the cost has to be over the limit, or mere noise about the limit would count.
+        grace: meta-iterations before "no progress" can be told. nav2d and PointGoal1 rise clearly within 20.
+        standard_errors: by which two windows' means must differ to differ.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: int = 10,
+        variance_factor: float = 2.0,
+        patience: int = 10,
+        margin: float = 0.1,
+        grace: int = 50,
+        standard_errors: float = 2.0,
+    ) -> None:
+        if not (window >= 2 and variance_factor > 1 and patience >= 1 and margin >= 0 and standard_errors >= 0):
+            raise ValueError(
+                "window >= 2, variance_factor > 1, patience >= 1, margin >= 0, standard_errors >= 0 are needed"
+            )
+        if grace < 2 * window:
+            raise ValueError(f"grace is {grace}, but must leave two windows of {window} meta-iterations to compare")
+        self.window, self.variance_factor, self.patience = window, variance_factor, patience
+        self.margin, self.grace, self.standard_errors = margin, grace, standard_errors
+        self._history: dict[str, list[float]] = {name: [] for name in ("variance", "unseen", "return", "cost")}
+        self._last_seen: dict[str, int] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse another kind of module."""
+        require_cmaml(self, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the meta-iteration."""
+        module = require_cmaml(self, pl_module)
+        post_return, post_cost = (float(trainer.callback_metrics[f"post/{name}"]) for name in ("return", "cost"))
+        signs = self.observe(module, post_return=post_return, post_cost=post_cost)
+        metrics = {"signs": float(len(signs)), "cost_variance": self._history["variance"][-1]}
+        module.log_dict({f"health/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
+        for sign in self.new(signs):
+            self.warn(trainer, sign, signs[sign])
+
+    def observe(self, module: CMAML, *, post_return: float, post_cost: float) -> dict[str, str]:
+        """Take in a meta-iteration; the signs that there are now, each with what it says to the user."""
+        assert module.pre is not None, "no meta-iteration has run"
+        after, data = module.pre.rollout["next"], module.pre.data
+        sums = episode_sums(after["cost"], after["done"])
+        cost, limit = float(data.episode_cost.mean()), float(data.cost_limit.mean())
+        predicted = float(module.predicted_episode_cost())
+        self._history["variance"].append(float(sums[after["done"]].var(correction=0)))
+        self._history["unseen"].append(float(cost > (1 + self.margin) * limit and predicted <= limit))
+        self._history["return"].append(post_return)
+        self._history["cost"].append(post_cost)
+        found = {
+            "rising variance": self.rising_variance(limit),
+            "unseen violation": self.unseen_violation(cost, predicted, limit),
+            "no progress": self.no_progress(limit),
+        }
+        return {sign: message for sign, message in found.items() if message}
+
+    def rising_variance(self, limit: float) -> str | None:
+        """What there is to say of the variance of episode costs. Within the limit's own size it is no danger."""
+        recent, before = self._history["variance"][-self.window :], self._history["variance"][: -self.window]
+        if len(before) < self.window:
+            return None
+        now, then = statistics.fmean(recent), statistics.fmean(before[-self.window :])
+        if now <= self.variance_factor * then or now <= max(limit, 1.0) ** 2:
+            return None
+        return (
+            f"In {2 * self.window} meta-iterations the standard deviation of the meta-policy's episode costs has risen "
+            f"from {then**0.5:.3g} to {now**0.5:.3g}, beside a limit of {limit:g}. Try more episodes "
+            "(rollout.envs_per_task, train.tasks_per_batch) or smaller steps (outer.lr, inner.max_kl)."
+        )
+
+    def unseen_violation(self, cost: float, predicted: float, limit: float) -> str | None:
+        """What there is to say of the safety critic, of `cost` and of what it `predicted` in this meta-iteration."""
+        last = self._history["unseen"][-self.patience :]
+        if len(last) < self.patience or not all(last):
+            return None
+        return (
+            f"For {self.patience} meta-iterations the meta-policy has cost more than its limit of {limit:g}, "
+            f"now {cost:.3g}, while the safety critic predicts less, now {predicted:.3g}, so that eta does not rise. "
+            "Try more fitting (critic.passes, critic.lr) or a discount nearer 1 (critic.cost_gamma)."
+        )
+
+    def no_progress(self, limit: float) -> str | None:
+        """What there is to say of return and cost after adaptation, the last window's beside the first one's."""
+        if len(self._history["return"]) < self.grace or self._gain("return") > 0:
+            return None
+        first_cost = statistics.fmean(self._history["cost"][: self.window])
+        if first_cost > limit and self._gain("cost", sign=-1) > 0:
+            return None
+        first, last = (statistics.fmean(self._history["return"][part]) for part in self._ends())
+        return (
+            f"After {len(self._history['return'])} meta-iterations the return after adaptation is {last:.3g}; it began "
+            f"with {first:.3g}. Look at outer.lr, inner/kl, inner/rejected_steps, and at whether the limit can be met."
+        )
+
+    def _ends(self) -> tuple[slice, slice]:
+        return slice(None, self.window), slice(-self.window, None)
+
+    def _gain(self, name: str, *, sign: int = 1) -> float:
+        """How far the last window's mean is above (`sign` -1: below) the first one's, less its uncertainty."""
+        first, last = (self._history[name][part] for part in self._ends())
+        error = ((statistics.variance(first) + statistics.variance(last)) / self.window) ** 0.5
+        gain: float = sign * (statistics.fmean(last) - statistics.fmean(first)) - self.standard_errors * error
+        return gain
+
+    def new(self, signs: Mapping[str, str]) -> list[str]:
+        """Those of the signs that have to be told now."""
+        now = len(self._history["return"])
+        told = [sign for sign in signs if now - self._last_seen.get(sign, -self.window - 1) > self.window]
+        self._last_seen.update(dict.fromkeys(signs, now))
+        return told
+
+    def warn(self, trainer: Trainer, sign: str, message: str) -> None:
+        """Say it in the log and, where there is one, in the W&B run."""
+        if not trainer.is_global_zero:
+            return
+        logger.warning("Meta-iteration %d, %s: %s", trainer.current_epoch + 1, sign, message)
+        wandb_logger = find_wandb_logger(trainer)
+        if wandb_logger is not None:
+            wandb_logger.experiment.alert(title=f"cmaml_pl: {sign}", text=message, level="WARN")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that was seen."""
+        history = {name: list(values) for name, values in self._history.items()}
+        return {"history": history, "last_seen": dict(self._last_seen)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was."""
+        self._history = {name: list(values) for name, values in state_dict["history"].items()}
+        self._last_seen = dict(state_dict["last_seen"])

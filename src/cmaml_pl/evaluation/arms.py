@@ -1,0 +1,124 @@
+"""Arms: which runs are the same method with different seeds, what they are called, and whether they can be compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmaml_pl import config as configuration
+from cmaml_pl.config import Config
+from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.meta_test import RANDOM
+from cmaml_pl.runs import RunFolder, open_run
+
+ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
+"""Keys in which runs that are compared must agree: they decide what is measured, and in which unit."""
+
+NOT_THE_METHOD = ("exp", "seed", "quiet", "run.", "logger.", "trainer.", "train.validate_every", "rollout.workers")
+"""Keys in which runs of one arm may differ."""
+
+ADAPTATION = (
+    "inner.",
+    "policy.",
+    "rollout.envs_per_task",
+    "critic.hidden",
+    "critic.gamma",
+    "critic.cost_gamma",
+    "critic.gae_lambda",
+    "critic.ridge",
+)
+"""Keys on which the arm of the random initialisation depends: how its policy looks, and how it adapts."""
+
+META_TRAINING = ("inner.steps", "inner.multiplier_carry")
+"""Keys among them that only meta-training reads."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has trained.
+
+    Attributes:
+        config: its configuration.
+        folder: its files.
+        arm: name of its method among the runs that it was opened with.
+        random_arm: name of the arm of its random initialisation.
+    """
+
+    config: Config
+    folder: RunFolder
+    arm: str
+    random_arm: str
+
+
+def open_runs(paths: Sequence[Path]) -> list[Run]:
+    """Open runs that are to be compared, and name their arms.
+
+    Raises:
+        UserError: a folder holds no run, two runs cannot be compared, or a run is given twice.
+    """
+    opened = [open_run(path) for path in paths]
+    configs = [config for config, _ in opened]
+    _check_alike(configs, paths)
+    arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
+    adaptations = [_pick(config, ADAPTATION, but=META_TRAINING) for config in configs]
+    random_arms = distinguish([RANDOM] * len(configs), adaptations)
+    runs = [Run(*entry) for entry in zip(configs, (folder for _, folder in opened), arms, random_arms, strict=True)]
+    seen: dict[tuple[str, int], Path] = {}
+    for run, path in zip(runs, paths, strict=True):
+        key = (run.arm, run.config.seed)
+        if key in seen:
+            raise UserError(f"{seen[key]} and {path} are the same method with the same seed: leave one of them out.")
+        seen[key] = path
+    return runs
+
+
+def arm_label(config: Config) -> str:
+    """What a run's method is called: the arm that it was trained as, or the names of its methods."""
+    adapts_safely = config.safety.eta > 0 or config.safety.eta_lr > 0
+    return config.arm or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
+
+
+def distinguish(labels: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each run: the same where label and settings are the same, different ones elsewhere.
+
+    Runs that share a label, but not their settings, get the first keys that tell them apart added to it, the names of
+    methods before all others: "fomaml+trpo_lag outer.lr=0.001".
+    """
+    names = list(labels)
+    for label in dict.fromkeys(labels):
+        members = [i for i, other in enumerate(labels) if other == label]
+        keys = sorted({key for i in members for key in settings[i]}, key=lambda key: (not key.endswith(".method"), key))
+        chosen: list[str] = []
+        for key in keys:
+            if _kinds(settings, members, [*chosen, key]) > _kinds(settings, members, chosen):
+                chosen.append(key)
+        for i in members:
+            names[i] = " ".join([label, *(f"{key}={settings[i].get(key)}" for key in chosen)])
+    return names
+
+
+def _kinds(settings: Sequence[Mapping[str, Any]], members: Sequence[int], keys: Sequence[str]) -> int:
+    """How many runs can be told apart by the values of some keys."""
+    return len({repr([settings[i].get(key) for key in keys]) for i in members})
+
+
+def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
+    first = _pick(configs[0], ALIKE)
+    for config, path in zip(configs[1:], paths[1:], strict=True):
+        other = _pick(config, ALIKE)
+        for key in [*first, *other]:
+            if first.get(key) != other.get(key):
+                raise UserError(
+                    f"{paths[0]} and {path} cannot be compared: {key} is {first.get(key)!r} in the one and "
+                    f"{other.get(key)!r} in the other. Evaluate them apart."
+                )
+
+
+def _method(config: Config) -> dict[str, Any]:
+    return _pick(config, ("",), but=NOT_THE_METHOD)
+
+
+def _pick(config: Config, keys: tuple[str, ...], *, but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The values of the keys that begin as one of `keys` does, but not as one of `but`."""
+    settings = configuration.flatten(config)
+    return {key: value for key, value in settings.items() if key.startswith(keys) and not key.startswith(but)}

@@ -1,0 +1,173 @@
+"""The meta-test of several runs together: tables, figures and a video in one folder."""
+
+import csv
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.markup import escape
+
+from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.arms import Run, open_runs
+from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter, plot_trajectories
+from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, Row, measure
+from cmaml_pl.evaluation.statistics import Estimate, Summary, summarise
+from cmaml_pl.evaluation.tables import comparison_table, summary_table
+from cmaml_pl.evaluation.traces import Trace
+from cmaml_pl.runs import iterations_done
+
+REQUEST = "evaluation.yaml"
+"""What was asked for, in the folder of an evaluation of several runs."""
+FILES = ("evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png", "video.gif")
+"""What an evaluation leaves."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One arm with one seed.
+
+    Attributes:
+        method: name of the arm.
+        run: whose checkpoint and configuration it has.
+        start: LEARNED or RANDOM.
+    """
+
+    method: str
+    run: Run
+    start: str
+
+
+def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console) -> Path:
+    """Adapt every arm on the same held-out tasks, and write what comes of it.
+
+    Runs of the same method and different seeds are one arm. What a run has been measured for is kept in its folder, so
+    that the same command again, or one with more runs, measures only what is missing.
+
+    Args:
+        paths: run folders.
+        steps: adaptation steps; None takes the most that any of the runs has in meta-training.
+        out: folder of the results; None takes the run's own for one run, and `evaluations/NAME` beside it for several.
+        console: where to say what happens.
+
+    Returns:
+        The folder, with evaluation.csv, summary.csv, finetuning.png, scatter.png, trajectories.png and, where there is
+        something to draw with, video.gif.
+    """
+    runs = open_runs(paths)
+    steps = steps or max(run.config.inner.steps for run in runs)
+    for run in runs:
+        done, total = iterations_done(run.folder.last_checkpoint), run.config.train.meta_iterations
+        if done < total:
+            console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
+    folder = _prepare_folder(runs, steps, out)
+    rows: list[Row] = []
+    traces: dict[str, list[Trace]] = {}
+    parts = list_parts(runs)
+    for i, part in enumerate(parts, start=1):
+        found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps)
+        name = escape(f"{part.method}, seed {part.run.config.seed}")
+        console.print(f"  {i}/{len(parts)}  {name}{': measured before' if kept else ''}", soft_wrap=True)
+        rows += [{"method": part.method, **row} for row in found.rows]
+        traces.setdefault(part.method, found.traces)
+    summaries = summarise(rows)
+    _write_files(folder, rows, summaries, traces)
+    reason = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
+    tables = [summary_table(summaries), *([comparison_table(summaries)] if len(traces) > 1 else [])]
+    for table in tables:
+        console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
+    for name in FILES:
+        if (folder / name).exists():
+            console.print(escape(f"  {folder / name}"), soft_wrap=True)
+    if reason:
+        console.print(escape(f"  no video: {reason}"), soft_wrap=True)
+    return folder
+
+
+def list_parts(runs: Sequence[Run]) -> list[Part]:
+    """What has to be measured: arm by arm the learned initialisations, then the random ones.
+
+    A random initialisation takes normaliser, multiplier and critics from a run, so there would be one for each; of
+    those with the same seed and the same way to adapt, the first run's stands for all.
+    """
+    arms = dict.fromkeys(run.arm for run in runs)
+    parts = [Part(arm, run, LEARNED) for arm in arms for run in runs if run.arm == arm]
+    random: dict[tuple[str, int], Part] = {}
+    for run in runs:
+        random.setdefault((run.random_arm, run.config.seed), Part(run.random_arm, run, RANDOM))
+    return [*parts, *sorted(random.values(), key=lambda part: part.method)]
+
+
+def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
+    """The folder of the results; made, unless it holds something else."""
+    homes = [run.folder.path.resolve() for run in runs]
+    if len(runs) == 1 and (out is None or out.resolve() == homes[0]):
+        return runs[0].folder.path
+    folder = out or runs[0].folder.path.parent / "evaluations" / f"{_join([home.name for home in homes])}-{steps}steps"
+    request = OmegaConf.create({"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps})
+    stored = folder / REQUEST
+    if folder.exists() and any(folder.iterdir()) and not (stored.is_file() and OmegaConf.load(stored) == request):
+        raise UserError(f"{folder} holds something else and is not overwritten: choose another one, out=FOLDER.")
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(request, stored)
+    return folder
+
+
+def _join(names: Sequence[str]) -> str:
+    """All names, or where that gets too long for a folder the first one and a number that depends on all."""
+    joined = "+".join(names)
+    return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}more-{zlib.crc32(joined.encode()):08x}"
+
+
+def _write_files(
+    folder: Path, rows: Sequence[Row], summaries: Sequence[Summary], traces: Mapping[str, Sequence[Trace]]
+) -> None:
+    _write_csv(rows, folder / "evaluation.csv")
+    _write_csv([_flat(summary) for summary in summaries], folder / "summary.csv")
+    plot_finetuning(summaries, folder / "finetuning.png")
+    plot_scatter(rows, summaries, folder / "scatter.png")
+    plot_trajectories(traces, folder / "trajectories.png")
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flat(summary: Summary) -> dict[str, Any]:
+    """A line of summary.csv: an estimate takes three columns, NAME, NAME_low and NAME_high."""
+    line: dict[str, Any] = {}
+    for field in fields(summary):
+        value = getattr(summary, field.name)
+        name = "return" if field.name == "returns" else field.name
+        line |= (
+            {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            if isinstance(value, Estimate)
+            else {name: value}
+        )
+    return line
+
+
+def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
+    """A video of the adapted policy on the first task; or the reason why there is none."""
+    path.unlink(missing_ok=True)
+    trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
+    if trace.geometry is None:
+        return "these worlds are no MuJoCo models of the navigation engine"
+    # imported here: MuJoCo and Safety-Gymnasium take seconds to import, and the families without them do without
+    from cmaml_pl.envs.navigation import NavigationEnv
+    from cmaml_pl.evaluation.video import NoRendererError, write_video
+
+    env = run.config.tasks.make_env(1, 1, horizon=run.config.rollout.horizon, workers=1)
+    assert isinstance(env, NavigationEnv), "only its worlds have a geometry"
+    try:
+        write_video(env, trace, path)
+    except NoRendererError as error:
+        return str(error)
+    return None

@@ -1,0 +1,138 @@
+"""A short video of what a policy did, drawn by MuJoCo without a display."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from cmaml_pl.envs.navigation import NavigationEnv
+from cmaml_pl.evaluation.traces import Trace
+
+SIZE = 360
+"""Width and height, pixels."""
+MOST_FRAMES = 100
+"""A longer episode is shown in steps of several: a frame takes a processor about 40 ms to draw."""
+FRAME_MS = 50
+"""How long a frame is shown, ms."""
+
+Frame = NDArray[np.uint8]
+
+
+class NoRendererError(Exception):
+    """There is no OpenGL on this machine that MuJoCo can draw with; the message says why."""
+
+
+def write_video(env: NavigationEnv, trace: Trace, path: Path) -> None:
+    """Draw the first world of a trace as an animated GIF.
+
+    Robots and whatever collides are where the physics had them; hazards, goals and what else is only a place are drawn
+    over them in Safety-Gymnasium's colours.
+
+    Args:
+        env: any environment of the task's id: it has the model and the kinds of things.
+        trace: with geometry.
+        path: of the GIF.
+
+    Raises:
+        NoRendererError: this machine cannot draw.
+    """
+    frames = list(draw(env, trace))
+    imageio.mimsave(path, frames, duration=FRAME_MS, loop=0)  # type: ignore[arg-type]
+
+
+def draw(env: NavigationEnv, trace: Trace) -> Iterator[Frame]:
+    """The frames of a video, (SIZE, SIZE, 3) each; see `write_video`."""
+    assert trace.geometry is not None
+    model = env.worlds.definition.model
+    geometry, length = trace.geometry.numpy(), trace.lengths[0]
+    data, scene = mujoco.MjData(model), mujoco.MjvScene(model, maxgeom=model.ngeom + 1000)
+    option, camera = mujoco.MjvOption(), _camera(trace)
+    option.geomgroup[:] = 1
+    rectangle, pixels = mujoco.MjrRect(0, 0, SIZE, SIZE), np.empty((SIZE, SIZE, 3), np.uint8)
+    with _open_context(model) as context:
+        for t in range(0, length + 1, -(-length // MOST_FRAMES)):
+            data.geom_xpos[:] = geometry[t, :, :3]
+            data.geom_xmat[:] = geometry[t, :, 3:]
+            everything = mujoco.mjtCatBit.mjCAT_ALL.value
+            mujoco.mjv_updateScene(model, data, option, None, camera, everything, scene)
+            scene.lights[0].ambient[:], scene.lights[0].diffuse[:] = 0.4, 0.6  # the headlight: the model has no other
+            _add_places(scene, env, trace, t)
+            mujoco.mjr_render(rectangle, scene, context)
+            mujoco.mjr_readPixels(pixels, None, rectangle, context)
+            yield pixels[::-1].copy()  # OpenGL counts rows from below
+
+
+def _camera(trace: Trace) -> Any:
+    """Looks down on everything there is, from the south."""
+    places = np.concatenate(
+        [xy[:, 0].reshape(-1, 2).numpy() for name, xy in trace.positions.items() if name != "sigwalls"]
+    )
+    low, high = places.min(axis=0), places.max(axis=0)
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultCamera(camera)
+    camera.lookat[:] = [*(low + high) / 2, 0.0]
+    camera.distance = 1.6 * max(2.0, *(high - low))
+    camera.azimuth, camera.elevation = 90.0, -60.0
+    return camera
+
+
+def _add_places(scene: Any, env: NavigationEnv, trace: Trace, t: int) -> None:
+    """Add the things that the physics' model leaves out because nothing collides with them."""
+    definition = env.worlds.definition
+    for group in definition.groups:
+        if (definition.bodies[group.rows] >= 0).all() or scene.ngeom >= scene.maxgeom:
+            continue
+        alpha = 0.5 if group.name == "goal" else 0.35
+        for i, (x, y) in enumerate(trace.positions[group.name][t, 0].tolist()):
+            kind, size, height = mujoco.mjtGeom.mjGEOM_CYLINDER, [group.radius, 0.01, 0.0], 0.02
+            if group.name == "sigwalls":  # the first two stand across the x axis, the others across the y axis
+                edges = [0.05, group.radius] if i < 2 else [group.radius, 0.05]
+                kind, size, height = mujoco.mjtGeom.mjGEOM_BOX, [*edges, 0.3], 0.25
+            mujoco.mjv_initGeom(
+                scene.geoms[scene.ngeom],
+                kind,
+                np.array(size),
+                np.array([x, y, height]),
+                np.eye(3).ravel(),
+                np.array([*group.settings.color[:3], alpha], np.float32),
+            )
+            scene.ngeom += 1
+
+
+@contextmanager
+def _open_context(model: Any) -> Iterator[Any]:
+    """MuJoCo's drawing context, ended with the block.
+
+    MUJOCO_GL chooses the library as it does for MuJoCo itself; where it is not set, Linux gets EGL, which needs no
+    display. To set that variable here would be too late, and before mujoco is imported it would break the import where
+    there is no EGL.
+    """
+    with ExitStack() as stack:
+        try:
+            canvas = _canvas_class()(SIZE, SIZE)
+            stack.callback(canvas.free)
+            canvas.make_current()
+            context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            stack.callback(context.free)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
+        except Exception as error:  # noqa: BLE001  (OpenGL's libraries and drivers raise nearly anything)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NoRendererError(f"no OpenGL to draw with ({reason})") from None
+        yield context
+
+
+def _canvas_class() -> Any:
+    if platform.system() == "Linux" and not os.environ.get("MUJOCO_GL"):
+        from mujoco.egl import GLContext
+
+        return GLContext
+    if not hasattr(mujoco, "GLContext"):
+        raise RuntimeError(f"MUJOCO_GL is {os.environ.get('MUJOCO_GL')}")
+    return mujoco.GLContext

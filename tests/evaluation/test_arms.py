@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pytest
+
+from cmaml_pl import config as configuration
+from cmaml_pl.config import load
+from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.arms import arm_label, distinguish, open_runs
+
+
+def save_run(folder, *overrides):
+    folder.mkdir(parents=True)
+    configuration.save(load("nav2d", [f"run.id={folder.name}", *overrides]), folder / "config.yaml")
+    return folder
+
+
+def test_seeds_of_a_method_are_one_arm_and_what_does_not_change_the_method_is_left_aside(tmp_path):
+    runs = open_runs(
+        [
+            save_run(tmp_path / "a", "seed=0"),
+            save_run(tmp_path / "b", "seed=1", "logger.wandb=offline", "trainer.max_time=00:01:00:00"),
+            save_run(tmp_path / "c", "seed=0", "safety.eta=0", "safety.eta_lr=0"),
+        ]
+    )
+    assert [run.arm for run in runs] == ["fomaml+trpo_lag", "fomaml+trpo_lag", "fomaml+trpo_lag+eta_off"]
+    assert [run.random_arm for run in runs] == ["random"] * 3
+
+
+def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
+    runs = open_runs(
+        [
+            save_run(tmp_path / "a", "outer.lr=0.1", "train.meta_iterations=5"),
+            save_run(tmp_path / "b", "outer.lr=0.2", "train.meta_iterations=5"),
+            save_run(tmp_path / "c", "outer.lr=0.2", "train.meta_iterations=5", "seed=3", "arm=cmaml"),
+            save_run(tmp_path / "d", "outer.lr=0.2", "train.meta_iterations=5", "seed=4", "inner.max_kl=0.5"),
+        ]
+    )
+    assert [run.arm for run in runs] == [
+        "fomaml+trpo_lag inner.max_kl=0.01 outer.lr=0.1",
+        "fomaml+trpo_lag inner.max_kl=0.01 outer.lr=0.2",
+        "cmaml",
+        "fomaml+trpo_lag inner.max_kl=0.5 outer.lr=0.2",
+    ]
+    # a random initialisation depends on how it adapts, not on the meta-training
+    assert [run.random_arm for run in runs] == ["random inner.max_kl=0.01"] * 3 + ["random inner.max_kl=0.5"]
+
+
+def test_names_of_methods_come_before_other_keys():
+    settings = [{"a": 1, "inner.method": "cpo"}, {"a": 2, "inner.method": "trpo"}]
+    assert distinguish(["x", "x"], settings) == ["x inner.method=cpo", "x inner.method=trpo"]
+    assert distinguish(["x", "y"], settings) == ["x", "y"]
+    assert distinguish(["x", "x"], [{"a": [1]}, {"a": [1]}]) == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollout.horizon=20", "rollout.horizon is 50 in the one and 20 in the other"),
+        ("inner.cost_limit=9", "inner.cost_limit is 3.0 in the one and 9.0"),
+        ("tasks.train=30", "tasks.train is 1000 in the one and 30"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(tmp_path, override, message):
+    paths = [save_run(tmp_path / "a"), save_run(tmp_path / "b", override)]
+    with pytest.raises(UserError, match=message):
+        open_runs(paths)
+
+
+def test_a_run_given_twice_is_refused(tmp_path):
+    path = save_run(tmp_path / "a")
+    with pytest.raises(UserError, match="the same method with the same seed"):
+        open_runs([path, path])
+
+
+def test_a_label_names_the_arm_but_not_as_the_random_one():
+    config = load("nav2d")
+    assert arm_label(replace(config, run=replace(config.run, label="mine"))) == "mine"
+    with pytest.raises(UserError, match=r"run\.label is 'random'"):
+        arm_label(replace(config, run=replace(config.run, label="random")))

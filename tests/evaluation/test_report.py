@@ -1,0 +1,99 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+from tests.evaluation.test_statistics import row
+
+from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.report import _flat, _join, _prepare_folder, list_parts
+from cmaml_pl.evaluation.statistics import summarise
+from cmaml_pl.evaluation.tables import comparison_table, summary_table
+
+
+def make_run(path: Path, seed=0, arm="a", random_arm="random"):
+    return SimpleNamespace(
+        config=SimpleNamespace(seed=seed), folder=SimpleNamespace(path=path), arm=arm, random_arm=random_arm
+    )
+
+
+def test_arms_come_one_after_the_other_and_a_random_initialisation_once_a_seed():
+    a0, b0, a1 = make_run(Path("a0")), make_run(Path("b0"), arm="b"), make_run(Path("a1"), seed=1)
+    assert [(part.method, part.run, part.start) for part in list_parts([a0, b0, a1])] == [
+        ("a", a0, "learned"),
+        ("a", a1, "learned"),
+        ("b", b0, "learned"),
+        ("random", a0, "random"),
+        ("random", a1, "random"),
+    ]
+    other = make_run(Path("c0"), arm="c", random_arm="random inner.method=cpo")
+    assert [part.run for part in list_parts([a0, other])][2:] == [a0, other]
+
+
+def test_one_run_is_reported_in_its_own_folder_and_several_beside_them(tmp_path):
+    homes = [tmp_path / name for name in ("s0", "s1")]
+    for home in homes:
+        home.mkdir()
+        (home / "config.yaml").touch()
+    runs = [make_run(home) for home in homes]
+    assert _prepare_folder(runs[:1], 3, None) == homes[0]
+    assert _prepare_folder(runs[:1], 3, homes[0]) == homes[0]
+    several = _prepare_folder(runs, 3, None)
+    assert several == tmp_path / "evaluations/s0+s1-3steps"
+    assert OmegaConf.load(several / "evaluation.yaml") == {"runs": ["../../s0", "../../s1"], "steps": 3}
+    (several / "evaluation.csv").touch()
+    assert _prepare_folder(runs, 3, None) == several  # the same again
+    with pytest.raises(UserError, match="holds something else"):
+        _prepare_folder(runs, 2, several)
+    with pytest.raises(UserError, match="holds something else"):
+        _prepare_folder(runs[:1], 3, several)
+    with pytest.raises(UserError, match="holds something else"):
+        _prepare_folder(runs, 3, homes[0])
+    assert _prepare_folder(runs, 3, tmp_path / "new") == tmp_path / "new"
+
+
+def test_a_folder_is_not_named_by_more_runs_than_a_name_can_hold():
+    names = [f"20261122-1015{i:02}-s{i}-3f2a" for i in range(12)]
+    assert len(_join(names)) < 60
+    assert _join(names) != _join([*names[:-1], "other"])
+    assert _join(names[:2]) == "+".join(names[:2])
+
+
+def make_summaries():
+    values = {"good": (2.0, 1.0, 0), "bad": (1.0, 9.0, 1)}
+    return summarise(
+        [
+            row(method, seed, task, step, **{"return": value + task / 100, "cost": cost, "violated": violated})
+            for method, (value, cost, violated) in values.items()
+            for seed in (0, 1)
+            for task in range(10)
+            for step in (0, 2)
+        ]
+    )
+
+
+def printed(table):
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_the_table_has_intervals_and_the_comparison_says_which_are_apart():
+    text = printed(summary_table(make_summaries()))
+    assert "cost (limit 3)" in text
+    assert "9 [9, 9]" in text
+    assert "100 [100, 100]" in text
+    assert "2 seed(s) and 10 tasks" in text
+    good, bad = printed(comparison_table(make_summaries())).splitlines()[1:3]
+    assert good.split() == ["good", "bad", "bad", "bad"]
+    assert bad.split() == ["bad", "-", "-", "-"]
+
+
+def test_a_line_of_the_summary_is_flat():
+    line = _flat(make_summaries()[0])
+    assert line["method"] == "good"
+    assert line["cost"] == line["cost_low"] == line["cost_high"] == 1.0
+    assert line["return_low"] <= line["return"] <= line["return_high"]
+    assert "returns" not in line
