@@ -2,6 +2,12 @@
 
 PYTHON ?= python3
 
+# Of a study.
+ARMS ?= cmaml cmaml_cpo cmaml_reptile eta_off maml maml_penalty pretrain
+SEEDS ?= 0 1 2
+STEPS ?= 3
+JOBS ?= 1
+
 VENV := .venv
 PY := $(VENV)/bin/python
 # Written as the last step of an installation, with the folder it was made in: an installation that was broken off, or
@@ -10,7 +16,7 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate test bench parity lint format build lock clean FORCE
+.PHONY: help setup train evaluate study test bench parity lint format build lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +29,14 @@ train: $(STAMP) ## meta-train: EXP=point_goal [ARM=maml] [CKPT=runs/.../last.ckp
 
 evaluate: $(STAMP) ## meta-test runs: RUN=runs/EXP/RUN_ID or RUN=[A,B,C] [ARGS="steps=3 ..."]
 	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
+
+comma := ,
+space := $(subst ,, )
+study: $(STAMP) ## train arms and seeds, then compare them; again goes on: EXP=nav2d [ARMS="cmaml maml"] [SEEDS="0 1"] [JOBS=2]
+	@printf '%s\n' $(foreach seed,$(SEEDS),$(foreach arm,$(ARMS),$(arm) $(seed))) | xargs -P $(JOBS) -n 2 sh -c 'echo "$$0, seed $$1"; \
+		$(PY) -m cmaml_pl train exp=$(EXP) arm=$$0 seed=$$1 run.id=$$0-s$$1 run.resume=auto quiet=true $(ARGS) || exit 255'
+	@exec $(PY) -m cmaml_pl evaluate steps=$(STEPS) run=[$(subst $(space),$(comma),$(strip \
+		$(foreach arm,$(ARMS),$(foreach seed,$(SEEDS),runs/$(EXP)/$(arm)-s$(seed)))))]
 
 test: $(STAMP) ## run the tests: [ARGS="-k gae"]
 	@exec $(PY) -m pytest $(ARGS)

@@ -28,13 +28,13 @@ from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
 
-BATCHES = 10
-"""Batches that the collector hands over in a repeat."""
+SLICES = 10
+"""Of a repeat: the collector hands over a batch in each."""
 LEAST_WORLDS = 32
 PHYSICS_WORLDS, PHYSICS_LAYOUTS = 128, 32
 """Worlds of bare physics, which more make no faster, and layouts that they share."""
-PHYSICS_SECONDS = 3.0
-"""Of a repeat of bare physics, which is as fast early in an episode as late."""
+PHYSICS_SECONDS = 0.5
+"""About how long a slice of bare physics takes, which is as fast early in an episode as late."""
 MEMORY_STEPS = 20
 LOG_STD = -0.5  # cmaml_pl's default
 
@@ -45,7 +45,7 @@ class Contender(Protocol):
     worlds: int
 
     def measure(self) -> float:
-        """One more figure: environment steps per second, or MiB."""
+        """One more figure: environment steps per second of a slice, or MiB."""
 
     def close(self) -> None:
         """End its processes."""
@@ -54,8 +54,8 @@ class Contender(Protocol):
 class Policy(TensorDictModuleBase):
     """A random 64x64 tanh Gaussian policy: observations (..., D) -> actions (..., A), float32.
 
-    It runs on one thread, as cmaml_pl's updates do: PyTorch's threads, waiting for work, take a fifth of two cores away
-    from physics.
+    It is to run on one thread, as cmaml_pl's updates do: PyTorch's threads, waiting for work, take a fifth of two cores
+    away from physics.
     """
 
     in_keys = ("observation",)
@@ -63,7 +63,6 @@ class Policy(TensorDictModuleBase):
 
     def __init__(self, observations: int, actions: int) -> None:
         super().__init__()
-        torch.set_num_threads(1)
         weights = torch.Generator().manual_seed(0)
         self._actor = GaussianActor(observations, actions, hidden=(64, 64), init_log_std=LOG_STD, generator=weights)
 
@@ -96,9 +95,9 @@ class Engine:
 
     def __init__(self, env_id: str, mode: str, most_worlds: int, steps: int, window: float, threads: int) -> None:
         self._make = partial(NavigationEnv, env_id, mode=mode, num_threads=threads)
-        self._batch_steps = max(1, steps // BATCHES)
+        self._batch_steps = max(1, steps // SLICES)
         self._start(min(most_worlds, LEAST_WORLDS))
-        fitting = self._collect(1) * window / steps
+        fitting = self.measure() * window / steps
         worlds = min(most_worlds, max(LEAST_WORLDS, 2 ** round(math.log2(fitting))))
         if worlds != self.worlds:
             self.close()
@@ -118,16 +117,13 @@ class Engine:
             auto_register_policy_transforms=False,
         )
         self._batches = iter(self._collector)
-        self._collect(1)  # with the first reset and all that is made on first use
-
-    def _collect(self, batches: int) -> float:
-        start = time.perf_counter()
-        frames = sum(next(self._batches).numel() for _ in range(batches))
-        return float(frames / (time.perf_counter() - start))
+        self.measure()  # with the first reset and all that is made on first use
 
     def measure(self) -> float:
-        """Steps per second; whatever step of its episode a repeat starts at, it has one reset of every world."""
-        return self._collect(BATCHES)
+        """Steps per second; the slices of a repeat hold one reset of every world, at whatever step they start."""
+        start = time.perf_counter()
+        frames = next(self._batches).numel()
+        return float(frames / (time.perf_counter() - start))
 
     def close(self) -> None:
         """End the collector and its environment."""
@@ -148,21 +144,17 @@ class VectorEnv:
         package = import_safety_gymnasium()
         if as_is:
             _restore_resets()
-        self.worlds, self._steps = worlds, steps
+        self.worlds, self._steps = worlds, max(1, steps // SLICES)
         self._env = package.vector.make(env_id, num_envs=worlds)
         self._observation, _ = self._env.reset(seed=0)
         self._policy = Policy(self._observation.shape[-1], self._env.action_space.shape[-1])
-        self._run(10)  # until everything was used once
-
-    def _run(self, steps: int) -> None:
-        for _ in range(steps):
-            action = self._policy.act(torch.from_numpy(self._observation).float())
-            self._observation, *_ = self._env.step(action.numpy())
 
     def measure(self) -> float:
-        """Steps per second; as many steps as an episode has contain one reset of every world."""
+        """Steps per second; the slices of a repeat hold one reset of every world."""
         start = time.perf_counter()
-        self._run(self._steps)
+        for _ in range(self._steps):
+            action = self._policy.act(torch.from_numpy(self._observation).float())
+            self._observation, *_ = self._env.step(action.numpy())
         return self.worlds * self._steps / (time.perf_counter() - start)
 
     def close(self) -> None:
@@ -200,12 +192,14 @@ class Physics:
         # a random policy's last layer is small (gain 0.01): its actions are its noise
         noise = np.random.default_rng(0).standard_normal((97, self.worlds, self._model.nu))
         self._actions = np.clip(math.exp(LOG_STD) * noise, *self._model.actuator_ctrlrange.T)
+        self._done, self._steps = 0, 10
+        self._steps = max(1, round(self.measure() * PHYSICS_SECONDS / self.worlds))
 
     def measure(self) -> float:
         """Steps per second."""
-        start, done = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - start) < PHYSICS_SECONDS:
-            step, action = done % 1000, self._actions[done % len(self._actions)]
+        start = time.perf_counter()
+        for self._done in range(self._done + 1, self._done + 1 + self._steps):
+            step, action = self._done % 1000, self._actions[self._done % len(self._actions)]
             if step == 0:
                 self._batch.reset()
             if self._gremlins is None:
@@ -215,8 +209,7 @@ class Physics:
                 controls = int(mujoco.mjtState.mjSTATE_CTRL) | int(mujoco.mjtState.mjSTATE_MOCAP_POS)
                 self._batch.rollout(self._frameskip, self._with_gremlins(step, action), controls, record=())
                 self._batch.forward()
-            done += 1
-        return self.worlds * done / elapsed
+        return self.worlds * self._steps / (time.perf_counter() - start)
 
     def _with_gremlins(self, step: int, action: Any) -> Any:
         """Controls and the places that Gremlins.move gives before each mj_step, (worlds, frameskip, A + 3 gremlins)."""

@@ -11,9 +11,9 @@ Contenders of an id, each alone on the machine while it is timed; all act as a r
 * physics_fast, physics_exact: the calls of MuJoCo that a step consists of, with sleeping and without, in native
   threads. No observation, no reset: the limit of whatever steps this physics on these cores.
 
-A repeat is one whole episode of every world, the automatic reset included (3 s of bare physics). Every repeat runs all
-contenders in turn, so that a machine that is shared or slows down slows all of them, and environments live through all
-repeats. The vector environments take about 6 GB of memory, most of it for the skyboxes.
+A repeat is one whole episode of every world, the automatic reset included (5 s of bare physics), and its figure the
+steps over the seconds. It is cut into ten slices, in each of which all contenders have their turn, so that a machine
+that is shared or slows down slows all of them; environments live through all repeats. The vector environments take about 6 GB of memory, most of it for the skyboxes.
 """
 
 import argparse
@@ -29,7 +29,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.contenders import LEAST_WORLDS, PHYSICS_WORLDS, Contender, Engine, Memory, Physics, Running, VectorEnv
+from benchmarks.contenders import (
+    LEAST_WORLDS,
+    PHYSICS_WORLDS,
+    SLICES,
+    Contender,
+    Engine,
+    Memory,
+    Physics,
+    Running,
+    VectorEnv,
+)
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -89,8 +99,9 @@ def measure(env_id: str, options: argparse.Namespace) -> dict[str, Any]:
             worlds[name] = running[name].wait()
             figures[name] = []
         for repeat in range(options.repeats):
-            for name, contender in running.items():
-                figures[name].append(contender.measure())
+            slices = [{name: contender.measure() for name, contender in running.items()} for _ in range(SLICES)]
+            for name in running:
+                figures[name].append(statistics.harmonic_mean(measured[name] for measured in slices))
             if repeat == 0:
                 running = {name: contender for name, contender in running.items() if promising(name, figures)}
     medians = {name: statistics.median(values) for name, values in figures.items()}

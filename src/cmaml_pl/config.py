@@ -63,9 +63,7 @@ class CriticConfig:
     """The reward critic and the safety critic."""
 
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
-    shared_reward: bool = (
-        True  # whether tasks share a reward critic that each corrects; if not, each fits its own alone
-    )
+    shared_reward: bool = True  # tasks share a reward critic, which each corrects; if not, each fits its own alone
     gamma: float = bounded(0.99, low=0, high=1)  # discount of the reward (OmniSafe)
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
