@@ -198,7 +198,8 @@ class Physics:
     def measure(self) -> float:
         """Steps per second."""
         start = time.perf_counter()
-        for self._done in range(self._done + 1, self._done + 1 + self._steps):
+        for _ in range(self._steps):
+            self._done += 1
             step, action = self._done % 1000, self._actions[self._done % len(self._actions)]
             if step == 0:
                 self._batch.reset()

@@ -13,7 +13,8 @@ Contenders of an id, each alone on the machine while it is timed; all act as a r
 
 A repeat is one whole episode of every world, the automatic reset included (5 s of bare physics), and its figure the
 steps over the seconds. It is cut into ten slices, in each of which all contenders have their turn, so that a machine
-that is shared or slows down slows all of them; environments live through all repeats. The vector environments take about 6 GB of memory, most of it for the skyboxes.
+that is shared or slows down slows all of them; environments live through all repeats. The vector environments take
+about 6 GB of memory, most of it for the skyboxes.
 """
 
 import argparse
