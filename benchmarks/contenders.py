@@ -30,7 +30,7 @@ from cmaml_pl.nets.networks import GaussianActor
 
 SLICES = 10
 """Of a repeat: the collector hands over a batch in each."""
-LEAST_WORLDS = 32
+LEAST_WORLDS = 64
 PHYSICS_WORLDS, PHYSICS_LAYOUTS = 128, 32
 """Worlds of bare physics, which more make no faster, and layouts that they share."""
 PHYSICS_SECONDS = 0.5

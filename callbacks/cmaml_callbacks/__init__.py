@@ -1,6 +1,7 @@
 """Lightning callbacks of cmaml_pl, one concern each."""
 
 from cmaml_callbacks.eta import Eta
+from cmaml_callbacks.graceful_stop import GracefulStop
 from cmaml_callbacks.health import Health
 from cmaml_callbacks.learning_curves import LearningCurves
 from cmaml_callbacks.metrics_csv import MetricsCSV
@@ -11,6 +12,7 @@ from cmaml_callbacks.wandb_metrics import WandbMetrics
 
 __all__ = [
     "Eta",
+    "GracefulStop",
     "Health",
     "LearningCurves",
     "MetaProgress",

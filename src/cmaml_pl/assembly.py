@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from cmaml_callbacks import (
     Eta,
+    GracefulStop,
     Health,
     LearningCurves,
     MetaProgress,
@@ -24,6 +25,7 @@ from cmaml_callbacks import (
     SafetyCritic,
     WandbMetrics,
 )
+from cmaml_pl.checkpoint_io import AtomicCheckpointIO
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
 from cmaml_pl.errors import UserError, did_you_mean
@@ -45,6 +47,7 @@ OURS = {
     "enable_progress_bar": "quiet",
     "gradient_clip_val": "nothing: manual optimisation does not clip",
     "gradient_clip_algorithm": "nothing: manual optimisation does not clip",
+    "plugins": "nothing: checkpoints are written in one move",
     "precision": "nothing: everything is computed in 32 bits",
 }
 """Arguments of Lightning's Trainer that are not the user's, and what decides them instead."""
@@ -129,6 +132,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
             logger=logger or False,
+            plugins=[AtomicCheckpointIO()],
             callbacks=_callbacks(config, folder, wandb=logger is not None),
         )
     except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
@@ -150,7 +154,7 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
     progress = [] if config.quiet else [MetaProgress()]
-    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves]
+    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves, GracefulStop()]
     critics = [*(reward if critic.shared_reward else []), *safety]
     return [*critics, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 

@@ -1,11 +1,14 @@
 """The command line: `python -m cmaml_pl VERB key=value ...`, also installed as `cmaml`."""
 
+import errno
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from lightning.pytorch import Trainer
 from omegaconf import ListConfig
@@ -13,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cmaml_callbacks import GracefulStop
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
@@ -31,6 +35,9 @@ EXPECTED_WARNINGS = (
 )
 """Warnings of dependencies that say nothing to a user, by name."""
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+"""No space left, over quota, read-only, no permission, a file where a folder should be."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; bad input ends with exit code 2 and one message."""
@@ -44,8 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"There is no verb {verb!r}.{hint} The verbs are: {', '.join(VERBS)}.")
         VERBS[verb](overrides)
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        _fail(f"{error.filename or 'A file'} cannot be written: {error.strerror}. What was saved before is as it was.")
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(2)
 
 
 def help_text(overrides: Sequence[str] = ()) -> None:
@@ -70,15 +85,13 @@ def train(overrides: Sequence[str]) -> RunFolder:
             restore(module, checkpoint)  # says what does not fit before anything is touched
         trainer = build_trainer(config, folder)
         folder.path.mkdir(parents=True, exist_ok=bool(config.run.resume))
-        configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
-        module.save_hyperparameters(configuration.flatten(config))
-        name = f"{config.exp}, {config.arm}" if config.arm else config.exp
-        console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
-        try:
+        with folder.lock():
+            configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
+            module.save_hyperparameters(configuration.flatten(config))
+            name = f"{config.exp}, {config.arm}" if config.arm else config.exp
+            console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
             trainer.fit(module, build_datamodule(config), ckpt_path=checkpoint, weights_only=True)
-        finally:
-            if trainer.interrupted and folder.last_checkpoint.exists():
-                console.print(f"Stopped. Go on with run.resume={folder.last_checkpoint}", soft_wrap=True)
+    _exit_if_stopped(trainer, folder)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _print_summary(console, metrics, cost_limit=config.inner.cost_limit)
     for what, where in {
@@ -89,6 +102,19 @@ def train(overrides: Sequence[str]) -> RunFolder:
     }.items():
         console.print(f"  {what:<10} {where}", soft_wrap=True)
     return folder
+
+
+def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
+    """After a signal: say how to go on, and exit with the code that schedulers and sweep agents know it by."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # which a connector sets
+    stop = next(callback for callback in callbacks if isinstance(callback, GracefulStop))
+    if stop.received is None or trainer.current_epoch == trainer.max_epochs:
+        return
+    logger = find_wandb_logger(trainer)
+    if logger is not None and "WANDB_SWEEP_ID" in os.environ:
+        logger.experiment.mark_preempting()
+    print(f"Stopped by {stop.received.name}. Go on with run.resume={folder.last_checkpoint}", file=sys.stderr)
+    sys.exit(128 + stop.received)
 
 
 def evaluate(overrides: Sequence[str]) -> Path:

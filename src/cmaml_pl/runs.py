@@ -1,8 +1,11 @@
 """Run folders: where a run lives, and how one is begun or taken up again."""
 
+import fcntl
+import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +15,11 @@ import torch
 from torch import nn
 
 from cmaml_pl import config as configuration
+from cmaml_pl.checkpoint_io import previous
 from cmaml_pl.config import Config
 from cmaml_pl.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 MAY_CHANGE = ("quiet", "run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every")
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
@@ -47,6 +53,40 @@ class RunFolder:
     def last_checkpoint(self) -> Path:
         """The newest checkpoint."""
         return self.checkpoints / "last.ckpt"
+
+    def newest_good_checkpoint(self) -> Path | None:
+        """The newest checkpoint that can be read, None before the first; one that cannot is skipped with a warning.
+
+        Raises:
+            UserError: there are checkpoints, but none can be read.
+        """
+        found = [path for path in (self.last_checkpoint, previous(self.last_checkpoint)) if path.exists()]
+        for path in found:
+            try:
+                load_checkpoint(path)
+            except UserError as error:
+                logger.warning("%s It is skipped.", error)
+            else:
+                return path
+        if found:
+            raise UserError(f"No checkpoint in {self.checkpoints} can be read: remove the folder to begin anew.")
+        return None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; the system lets go of a lock whose process dies.
+
+        Raises:
+            UserError: another process has it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"Another process is training in {self.path}: stop it, or choose another run.id."
+                ) from None
+            yield
 
     @property
     def learning_curves(self) -> Path:
@@ -85,8 +125,9 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
         raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
     config = replace(config, run=replace(config.run, id=run_id))
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
-    if resume and folder.last_checkpoint.exists():
-        return _resumed_run(folder.last_checkpoint, exp, overrides, may_be_done=True)
+    newest = folder.newest_good_checkpoint() if resume else None
+    if newest:
+        return _resumed_run(newest, exp, overrides, may_be_done=True)
     if folder.path.exists() and not resume:
         raise UserError(
             f"The run folder {folder.path} exists and is not overwritten: choose another run.id"
