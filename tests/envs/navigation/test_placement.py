@@ -86,7 +86,7 @@ def test_rectangles_are_drawn_by_their_area() -> None:
     rng = np.random.RandomState(4)
     place, numbers = placer._places[0], rng.random_sample(3 * 300)
     drawn = np.stack(place.points(numbers), axis=-1)
-    np.testing.assert_array_equal(drawn, [place.point(row) for row in numbers.reshape(-1, 3)])
+    np.testing.assert_array_equal(drawn, [place.point(row) for row in numbers.reshape(-1, 3).tolist()])
     np.testing.assert_array_equal(drawn, [generator.draw_placement(rectangles, 0.1) for _ in range(300)])
     assert_same_state(rng, generator.random_generator)
     # areas less the keepout: 0.8 * 0.8 and 2.8 * 0.8
