@@ -58,6 +58,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
         console.print(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}")
     console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
     console.print(f"arms: {', '.join(configuration.arms())}")
+    console.print(f"sweeps: {', '.join(configuration.sweeps())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
