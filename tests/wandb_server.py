@@ -1,7 +1,7 @@
 """A W&B server on loopback: enough for `wandb sweep`, `wandb agent` and training runs, unmodified.
 
-It keeps what it is sent and hands out the trials of one sweep. An agent gets the next trial when it runs none, and is told
-to end when there are no more.
+It keeps what it is sent and hands out the trials of one sweep. An agent gets the next trial when it runs none, and
+is told to end when there are no more.
 """
 
 import json
