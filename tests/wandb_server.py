@@ -100,8 +100,10 @@ class WandbServer(ThreadingHTTPServer):
 
     def _bucket(self, run_id: str) -> dict[str, Any] | None:
         """A run as one that is resumed has to see it."""
-        run = self.runs.get(run_id)
-        return run and {
+        if run_id not in self.runs:
+            return None
+        run = self.runs[run_id]
+        return {
             "id": run_id,
             "name": run_id,
             "summaryMetrics": json.dumps(run.summary),
