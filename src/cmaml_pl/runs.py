@@ -68,9 +68,9 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
     where it has done all its meta-iterations, given back as it is; see `iterations_done`.
 
-    A W&B sweep agent names the run, so that one that it asks for again goes on with itself; see `agent_overrides`.
+    Under a W&B sweep agent it is the agent that names the run, which goes on where it has begun; see `agent_overrides`.
     """
-    overrides = [*agent_overrides(os.environ), *overrides]
+    overrides = [*overrides, *agent_overrides(os.environ)]
     requested = configuration.parse_overrides(overrides)
     exp = configuration.requested(requested, "exp")
     resume = configuration.requested(requested, "run.resume")

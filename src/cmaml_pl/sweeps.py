@@ -43,10 +43,10 @@ def create_sweep(name: str, overrides: Sequence[str]) -> str:
             text=True,
             check=False,
         )
-    printed = (result.stdout + result.stderr).strip()
+    printed = (result.stdout + result.stderr).strip() or "it says nothing"
     found = re.search(r"wandb agent (.+)", printed)
     if not found:
-        raise UserError(f"`wandb sweep` created none: {printed.splitlines()[-1] if printed else 'it says nothing'}")
+        raise UserError(f"`wandb sweep` created none: {printed.splitlines()[-1].removeprefix('Error: ')}")
     return found[1]
 
 

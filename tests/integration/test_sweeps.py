@@ -41,12 +41,14 @@ def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tm
         assert (run.project, run.sweep, run.exit_code) == ("cmaml_pl", SWEEP, 0)
         assert [line[METRIC] for line in run.history if METRIC in line] == [run.summary[METRIC]]
         assert run.summary[METRIC] == pytest.approx(float(rows[-1][METRIC]))
-        assert run.config["train.meta_iterations"]["value"] == 2
+        for row in rows:  # the limit is 0
+            expected = float(row["post/return"]) - float(row["post/cost"])
+            assert float(row["post/penalised_return"]) == pytest.approx(expected)
 
 
 def test_a_run_that_is_asked_for_again_goes_on_with_itself(tmp_path):
     agent = {"WANDB_SWEEP_ID": SWEEP, "WANDB_RUN_ID": "00123456", "WANDB_PROJECT": "other", "WANDB_ENTITY": ENTITY}
-    command = ["train", "exp=nav2d", *TINY]
+    command = ["train", "exp=nav2d", *TINY, "inner.cost_limit=100", "run.id=ignored"]
     with WandbServer() as server:
         for iterations in (2, 4):
             longer = f"train.meta_iterations={iterations}"
@@ -57,9 +59,11 @@ def test_a_run_that_is_asked_for_again_goes_on_with_itself(tmp_path):
     assert list(server.runs) == ["00123456"]
     run = server.runs["00123456"]
     assert run.project == "other"
+    rows = lines(folder / "metrics.csv")
+    assert all(row["post/penalised_return"] == row["post/return"] for row in rows)  # within the limit
     assert [line["_step"] for line in run.history] == list(range(len(run.history)))
     logged = [line["throughput/env_steps"] for line in run.history if "post/return" in line]
-    assert logged == [float(row["throughput/env_steps"]) for row in lines(folder / "metrics.csv")]
+    assert logged == [float(row["throughput/env_steps"]) for row in rows]
     assert len(logged) == 5
 
 
