@@ -40,7 +40,6 @@ class WandbServer(ThreadingHTTPServer):
         self.waiting = dict(trials or {})
         self.sweep = ""  # YAML
         self.runs: dict[str, ServedRun] = {}
-        self.unknown: set[str] = set()  # operations that it has no answer to
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -86,21 +85,16 @@ class WandbServer(ThreadingHTTPServer):
             case "CreateRunFiles":
                 files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in given["files"]]
                 return {"createRunFiles": {"runID": given["run"], "uploadHeaders": [], "files": files}}
-        self.unknown.add(operation)
         return None
 
     def _commands(self, running: dict[str, bool]) -> list[dict[str, Any]]:
         if not self.waiting and not running:
             return [{"type": "exit"}]
         trials, self.waiting = self.waiting, {}
+        run = {"type": "run", "program": "cmaml_pl"}
         return [
-            {
-                "type": "run",
-                "run_id": run_id,
-                "program": "cmaml_pl",
-                "args": {k: {"value": v} for k, v in given.items()},
-            }
-            for run_id, given in trials.items()
+            {**run, "run_id": run_id, "args": {key: {"value": value} for key, value in parameters.items()}}
+            for run_id, parameters in trials.items()
         ]
 
     def _bucket(self, run_id: str) -> dict[str, Any] | None:

@@ -92,7 +92,7 @@ class LoggerConfig:
     wandb: str = bounded("auto", choices=("auto", "offline", "online", "disabled"))  # auto: online where a key is
     entity: str | None = None  # a team or user; W&B's own default
     project: str = "cmaml_pl"
-    id: str | None = None  # of the W&B run: EXP-ID from `exp` and `run.id`, or the one that a sweep agent gives
+    id: str | None = None  # of the W&B run; `exp`-`run.id`, or what a sweep agent gives
     group: str | None = None
 
 
