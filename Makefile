@@ -16,7 +16,7 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate study test bench parity lint format build lock clean FORCE
+.PHONY: help setup train evaluate study sweep agent test bench parity lint format build lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +37,12 @@ study: $(STAMP) ## train arms and seeds, then compare them; again goes on: EXP=n
 		$(PY) -m cmaml_pl train exp=$(EXP) arm=$$0 seed=$$1 run.id=$$0-s$$1 run.resume=auto quiet=true $(ARGS) || exit 255'
 	@exec $(PY) -m cmaml_pl evaluate steps=$(STEPS) run=[$(subst $(space),$(comma),$(strip \
 		$(foreach arm,$(ARMS),$(foreach seed,$(SEEDS),runs/$(EXP)/$(arm)-s$(seed)))))]
+
+sweep: $(STAMP) ## create a W&B sweep from conf/sweep: EXP=point_goal [ARGS="key=value ..."]
+	@exec $(PY) -m cmaml_pl sweep $(if $(EXP),'exp=$(EXP)') $(ARGS)
+
+agent: $(STAMP) ## run trials of a W&B sweep: SWEEP=entity/project/id [ARGS="count=3"]
+	@exec $(PY) -m cmaml_pl agent $(if $(SWEEP),'sweep=$(SWEEP)') $(ARGS)
 
 test: $(STAMP) ## run the tests: [ARGS="-k gae"]
 	@exec $(PY) -m pytest $(ARGS)

@@ -23,6 +23,12 @@ def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
         ("inner.cost_limit=inf", "inner.cost_limit", float("inf")),
         ("policy.hidden=[32,16]", "policy.hidden", [32, 16]),
         ("run.id=null", "run.id", None),
+        # as a W&B sweep agent writes values
+        ("rollout.workers=None", "rollout.workers", None),
+        ("logger.group=None", "logger.group", None),
+        ("outer.lr=1e-05", "outer.lr", 1e-5),
+        ("policy.hidden=[32, 16]", "policy.hidden", [32, 16]),
+        ("safety.dead_band=False", "safety.dead_band", False),
         ("safety.dead_band=true", "safety.dead_band", True),
         ("trainer.max_time=00:00:10:00", "trainer.max_time", "00:00:10:00"),
         ("tasks.train=33", "tasks.train", 33),

@@ -164,18 +164,25 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
     if mode == "disabled":
         return None
     offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
-    if mode == "online" and not _has_wandb_key():
-        raise UserError("logger.wandb is online, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")
+    if mode == "online":
+        require_wandb_key("logger.wandb is online")
     # quiet: the summary says where the run is
     wandb.setup(wandb.Settings(silent=True, mode="offline" if offline else "online"))
     return WandbLogger(
+        entity=config.logger.entity,
         project=config.logger.project,
         group=config.logger.group,
-        id=f"{config.exp}-{config.run.id}",
+        id=config.logger.id or f"{config.exp}-{config.run.id}",
         name=f"{config.exp}-{config.run.id}",
         save_dir=folder.path,
         offline=offline,
     )
+
+
+def require_wandb_key(reason: str) -> None:
+    """Raise a UserError that begins with the reason where there is no W&B key."""
+    if not _has_wandb_key():
+        raise UserError(f"{reason}, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")
 
 
 def _has_wandb_key() -> bool:

@@ -3,12 +3,13 @@
 import errno
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
 from omegaconf import ListConfig
@@ -19,10 +20,11 @@ from rich.table import Table
 from cmaml_callbacks import GracefulStop
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
-from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
+from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, require_wandb_key
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
+from cmaml_pl.sweeps import become_agent, create_sweep
 
 console = Console(highlight=False)
 
@@ -70,6 +72,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
         console.print(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}")
     console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
     console.print(f"arms: {', '.join(configuration.arms())}")
+    console.print(f"sweeps: {', '.join(configuration.sweeps())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
@@ -119,12 +122,7 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
 
 def evaluate(overrides: Sequence[str]) -> Path:
     """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...]."""
-    request = configuration.parse_overrides(overrides)
-    known = ("run", "steps", "out", "quiet")
-    for key in map(str, request):
-        if key not in known:
-            raise UserError(f"evaluate has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
-    run, steps, out, quiet = (configuration.requested(request, key) for key in known)
+    run, steps, out, quiet = _values("evaluate", overrides, ("run", "steps", "out", "quiet"))
     if not run:
         raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K and out=FOLDER.")
     if steps is not None and (type(steps) is not int or steps < 1):
@@ -135,7 +133,44 @@ def evaluate(overrides: Sequence[str]) -> Path:
     return evaluate_runs(paths, steps=steps, out=Path(str(out)) if out else None, console=_console(quiet=bool(quiet)))
 
 
-VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {"train": train, "evaluate": evaluate, "help": help_text}
+def sweep(overrides: Sequence[str]) -> None:
+    """Create the W&B sweep of conf/sweep/NAME.yaml, exp=NAME; other overrides are for all its trials."""
+    name = configuration.requested(configuration.parse_overrides(overrides), "exp")
+    if not name:
+        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.sweeps())}.")
+    require_wandb_key("A sweep lives at W&B")
+    path = create_sweep(str(name), [item for item in overrides if not item.startswith("exp=")])
+    console.print(f"The sweep is {path}. Run its trials, on as many machines as you like, by", soft_wrap=True)
+    console.print(f"  make agent SWEEP={path}", soft_wrap=True)
+
+
+def agent(overrides: Sequence[str]) -> None:
+    """Run trials of a W&B sweep until it ends, sweep=ENTITY/PROJECT/ID, or only count=N of them."""
+    path, count = _values("agent", overrides, ("sweep", "count"))
+    if not re.fullmatch(r"[^/]+/[^/]+/[^/]+", str(path)):
+        raise UserError("agent takes sweep=ENTITY/PROJECT/ID, as `make sweep` prints it, and count=N.")
+    if count is not None and (type(count) is not int or count < 1):
+        raise UserError(f"count is {count!r}, but must be a whole number, at least 1.")
+    require_wandb_key("A sweep lives at W&B")
+    become_agent(str(path), count=count)
+
+
+VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "sweep": sweep,
+    "agent": agent,
+    "help": help_text,
+}
+
+
+def _values(verb: str, overrides: Sequence[str], known: Sequence[str]) -> list[Any]:
+    """What the overrides of a verb give its keys, None where they give nothing."""
+    request = configuration.parse_overrides(overrides)
+    for key in map(str, request):
+        if key not in known:
+            raise UserError(f"{verb} has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
+    return [configuration.requested(request, key) for key in known]
 
 
 def _console(*, quiet: bool) -> Console:

@@ -90,7 +90,9 @@ class LoggerConfig:
     """Weights & Biases."""
 
     wandb: str = bounded("auto", choices=("auto", "offline", "online", "disabled"))  # auto: online where a key is
+    entity: str | None = None  # a team or user; W&B's own default
     project: str = "cmaml_pl"
+    id: str | None = None  # of the W&B run; `exp`-`run.id`, or what a sweep agent gives
     group: str | None = None
 
 
@@ -140,6 +142,11 @@ def arms() -> list[str]:
     return sorted(path.stem for path in (conf_dir() / "arm").glob("*.yaml"))
 
 
+def sweeps() -> list[str]:
+    """Names of the W&B sweeps in conf/sweep."""
+    return sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+
+
 def load(exp: str, overrides: Sequence[str] = ()) -> Config:
     """Read conf/base.yaml, conf/exp/EXP.yaml and, for `arm=ARM`, conf/arm/ARM.yaml, apply the overrides, check all.
 
@@ -154,7 +161,7 @@ def load(exp: str, overrides: Sequence[str] = ()) -> Config:
         hint = did_you_mean(str(arm), arms())
         raise UserError(f"There is no arm {arm!r}.{hint} The arms are: {', '.join(arms())}.")
     names = ["base", f"exp/{exp}", *([f"arm/{arm}"] if arm else [])]
-    layers = [_read_yaml(conf_dir() / f"{name}.yaml") for name in names]
+    layers = [read_yaml(conf_dir() / f"{name}.yaml") for name in names]
     return compose([*layers, DictConfig({"exp": exp})], overrides)
 
 
@@ -210,8 +217,9 @@ def _field_names(section: Any) -> set[str]:
 
 
 def parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    """`key=value` strings as a configuration; values are read as YAML."""
-    for item in overrides:
+    """`key=value` strings as a configuration; values are read as YAML, and None as null: a sweep agent writes so."""
+    items = [f"{item.removesuffix('None')}null" if item.endswith("=None") else item for item in overrides]
+    for item in items:
         key, equals, _ = item.partition("=")
         if not equals or not key:
             raise UserError(f"{item!r} is not an override: write key=value, e.g. train.meta_iterations=50.")
@@ -219,7 +227,7 @@ def parse_overrides(overrides: Sequence[str]) -> DictConfig:
             OmegaConf.from_dotlist([item])
         except (OmegaConfBaseException, YAMLError) as error:
             raise UserError(f"The override {item!r} cannot be read: {str(error).splitlines()[0]}.") from None
-    return OmegaConf.from_dotlist(list(overrides))
+    return OmegaConf.from_dotlist(items)
 
 
 def requested(overrides: DictConfig, key: str) -> Any:
@@ -237,7 +245,7 @@ def save(config: Config, path: Path) -> None:
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration that a run stored, with overrides."""
-    return compose([_read_yaml(path)], overrides)
+    return compose([read_yaml(path)], overrides)
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -266,7 +274,12 @@ def _writable(node: DictConfig) -> DictConfig:
     return node
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
+    """The keys and values of a YAML file; 1e-5 is a number in it.
+
+    Raises:
+        UserError: it is missing, not readable or something else.
+    """
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:

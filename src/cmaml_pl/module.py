@@ -185,11 +185,14 @@ class CMAML(LightningModule):
     def _log_stages(self, stages: list[Stage], prefix: str) -> None:
         pre, post = stages[0], stages[-1]
         steps = [stage.step for stage in stages if stage.step is not None]
+        post_return, post_cost = post.data.episode_return.mean(), post.data.episode_cost.mean()
         metrics: dict[str, Tensor | float] = {
             "pre/return": pre.data.episode_return.mean(),
             "pre/cost": pre.data.episode_cost.mean(),
-            "post/return": post.data.episode_return.mean(),
-            "post/cost": post.data.episode_cost.mean(),
+            "post/return": post_return,
+            "post/cost": post_cost,
+            # J - max(0, J_C - d), one number to choose settings by; that they count one for one is chosen, not tuned
+            "post/penalised_return": post_return - (post_cost - post.data.cost_limit.mean()).clamp(min=0),
             "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float().mean(),
             "lambda/mean": post.multiplier.mean(),
             "inner/kl": torch.stack([step.kl for step in steps]).mean(),

@@ -1,10 +1,12 @@
 """Run folders: where a run lives, and how one is begun or taken up again."""
 
 import fcntl
+import json
 import logging
+import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -105,7 +107,10 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     A new run gets a folder that does not exist yet; a resumed one goes on in the folder of its checkpoint, with the
     configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
     where it has done all its meta-iterations, given back as it is; see `iterations_done`.
+
+    Under a W&B sweep agent it is the agent that names the run, which goes on where it has begun; see `agent_overrides`.
     """
+    overrides = [*overrides, *agent_overrides(os.environ)]
     requested = configuration.parse_overrides(overrides)
     exp = configuration.requested(requested, "exp")
     resume = configuration.requested(requested, "run.resume")
@@ -138,6 +143,26 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
             )
         )
     return config, folder, None
+
+
+def agent_overrides(environ: Mapping[str, str]) -> list[str]:
+    """What a W&B sweep agent hands over in the environment, as overrides; none where there is no agent.
+
+    The run folder gets the id of the W&B run, which is stored with entity and project: a run of a sweep that is resumed
+    without the agent goes on in the same W&B run.
+    """
+    run_id = environ.get("WANDB_RUN_ID")
+    if not (run_id and environ.get("WANDB_SWEEP_ID")):
+        return []
+    given = {
+        "run.id": run_id,
+        "run.resume": AUTO,
+        "logger.id": run_id,
+        "logger.entity": environ.get("WANDB_ENTITY"),
+        "logger.project": environ.get("WANDB_PROJECT"),
+    }
+    # quoted: an id of digits alone stays a string
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
 
 
 def _resumed_run(
