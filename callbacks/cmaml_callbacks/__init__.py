@@ -2,20 +2,24 @@
 
 from cmaml_callbacks.eta import Eta
 from cmaml_callbacks.health import Health
+from cmaml_callbacks.last_checkpoint import LastCheckpoint
 from cmaml_callbacks.learning_curves import LearningCurves
 from cmaml_callbacks.metrics_csv import MetricsCSV
 from cmaml_callbacks.progress import MetaProgress
 from cmaml_callbacks.reward_critic import RewardCritic
+from cmaml_callbacks.safeguard import Safeguard
 from cmaml_callbacks.safety_critic import SafetyCritic
 from cmaml_callbacks.wandb_metrics import WandbMetrics
 
 __all__ = [
     "Eta",
     "Health",
+    "LastCheckpoint",
     "LearningCurves",
     "MetaProgress",
     "MetricsCSV",
     "RewardCritic",
+    "Safeguard",
     "SafetyCritic",
     "WandbMetrics",
 ]
