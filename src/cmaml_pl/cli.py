@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from omegaconf import ListConfig
@@ -18,6 +19,7 @@ from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
+from cmaml_pl.export import export_policy
 from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
 
 console = Console(highlight=False)
@@ -93,12 +95,7 @@ def train(overrides: Sequence[str]) -> RunFolder:
 
 def evaluate(overrides: Sequence[str]) -> Path:
     """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...]."""
-    request = configuration.parse_overrides(overrides)
-    known = ("run", "steps", "out", "quiet")
-    for key in map(str, request):
-        if key not in known:
-            raise UserError(f"evaluate has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
-    run, steps, out, quiet = (configuration.requested(request, key) for key in known)
+    run, steps, out, quiet = _read_request("evaluate", overrides, "run", "steps", "out", "quiet")
     if not run:
         raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K and out=FOLDER.")
     if steps is not None and (type(steps) is not int or steps < 1):
@@ -109,7 +106,30 @@ def evaluate(overrides: Sequence[str]) -> Path:
     return evaluate_runs(paths, steps=steps, out=Path(str(out)) if out else None, console=_console(quiet=bool(quiet)))
 
 
-VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {"train": train, "evaluate": evaluate, "help": help_text}
+def export(overrides: Sequence[str]) -> None:
+    """Write the policy of a checkpoint as safetensors with JSON and as ONNX: ckpt=PATH [out=FOLDER]."""
+    checkpoint, out = _read_request("export", overrides, "ckpt", "out")
+    if not checkpoint:
+        raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
+    for path, difference in export_policy(Path(str(checkpoint)), out=Path(str(out)) if out else None).items():
+        console.print(f"{path}  largest difference from the checkpoint's actions: {difference:.2g}", soft_wrap=True)
+
+
+VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "export": export,
+    "help": help_text,
+}
+
+
+def _read_request(verb: str, overrides: Sequence[str], *known: str) -> list[Any]:
+    """The values of the keys that a verb knows, None where one is not given; another key is an error."""
+    request = configuration.parse_overrides(overrides)
+    for key in map(str, request):
+        if key not in known:
+            raise UserError(f"{verb} has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
+    return [configuration.requested(request, key) for key in known]
 
 
 def _console(*, quiet: bool) -> Console:

@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "learning_curves.png"
 
     @property
+    def export(self) -> Path:
+        """The folder of the policy in other formats."""
+        return self.path / "export"
+
+    @property
     def measurements(self) -> Path:
         """The folder of what meta-tests have measured, kept for the next one."""
         return self.path / "measurements"
@@ -154,8 +159,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  (torn bytes make torch and pickle raise nearly anything)
         # not in torch's words, which advise to load it with the code that it may hold
         raise UserError(
-            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is never "
-            f"run ({type(error).__name__})."
+            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
+            f"never run ({type(error).__name__})."
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
         raise UserError(f"{path} is not a checkpoint of cmaml_pl.")
