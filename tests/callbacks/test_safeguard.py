@@ -249,6 +249,7 @@ def test_a_good_meta_iteration_starts_the_count_again_and_warnings_become_rarer(
     assert len([message for message in caplog.messages if "was dropped" in message]) == 3  # the 1st, 2nd and 4th
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_run_that_goes_on_after_a_dropped_meta_iteration_equals_one_that_did_not_stop(tmp_path):
     fault = Fault((1,))
     _, whole, _ = train(tmp_path / "whole", fault, iterations=4)
