@@ -26,7 +26,7 @@ OPSET, IR_VERSION = 17, 8
 """Of the ONNX file: those of ONNX 1.12 (2022), which every current runtime reads; it needs nothing newer."""
 
 TOLERANCE = 1e-5
-"""Largest difference of an action that a file in 32 bits may have for another order of its sums."""
+"""Largest difference of an action, as a share of it where it is above 1: sums in another order, in 32 bits."""
 
 HOW = (
     "x = clip((observation - normaliser.mean) / sqrt(normaliser.variance + 1e-8), -observation_clip, observation_clip);"
@@ -45,7 +45,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
 
     Returns:
         For the safetensors and the ONNX file the largest difference of their actions' means and standard deviations
-        from the checkpoint's own, on observations about those that the policy has seen and far off.
+        from the checkpoint's own, see TOLERANCE, on observations like those that the policy has seen and far off.
 
     Raises:
         UserError: there is no such checkpoint, or a file does not give its actions.
@@ -96,14 +96,12 @@ def check(actor: GaussianActor, folder: Path) -> dict[Path, float]:
     with torch.no_grad():
         expected, again = torch.stack(actor(observation)), torch.stack(load_policy(folder)(observation))
     from_onnx = torch.stack([torch.from_numpy(x) for x in evaluator.run(None, {"observation": observation.numpy()})])
-    found = {
-        folder / TENSORS: (float((again - expected).abs().max()), 0.0),
-        folder / ONNX: (float((from_onnx - expected).abs().max()), TOLERANCE),
-    }
-    for path, (difference, allowed) in found.items():
-        if not difference <= allowed:  # NaN among them
-            raise UserError(f"{path} is not usable: its actions differ from the checkpoint's by up to {difference:g}.")
-    return {path: difference for path, (difference, _) in found.items()}
+    differences: dict[Path, float] = {}
+    for path, actions, allowed in ((folder / TENSORS, again, 0.0), (folder / ONNX, from_onnx, TOLERANCE)):
+        differences[path] = float(((actions - expected).abs() / expected.abs().clamp_min(1.0)).max())
+        if not differences[path] <= allowed:  # NaN among them
+            raise UserError(f"{path} is not usable: its actions differ from the checkpoint's by {differences[path]:g}.")
+    return differences
 
 
 def load_policy(folder: Path) -> GaussianActor:

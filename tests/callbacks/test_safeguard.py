@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from cmaml_callbacks import Safeguard
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.adaptation import sound_stages
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
+from cmaml_pl.cli import main
 from cmaml_pl.config import load
 from cmaml_pl.envs.nav2d import Nav2DEnv
 from cmaml_pl.errors import UserError
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.runs import RunFolder, load_checkpoint
+from cmaml_pl.tasks import families
 from cmaml_pl.tasks.families import Nav2DFamily
 
 NAN, INF = float("nan"), float("inf")
@@ -236,6 +239,18 @@ def test_too_many_in_a_row_end_the_run_and_name_a_checkpoint_from_before(tmp_pat
     for name, value in tensors({key: content[key] for key in ("state_dict", "optimizer_states", "callbacks")}).items():
         assert value.isfinite().all() or "LastCheckpoint" in name, name
     assert RunFolder(tmp_path).learning_curves.exists()
+
+
+def test_the_command_then_ends_with_one_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(families, "Nav2DEnv", partial(FaultyEnv, fault=Fault(tuple(range(2, 9)))))
+    keys = ["exp=nav2d", "run.id=a", f"run.dir={tmp_path}", *TINY, "train.max_dropped=2", "train.meta_iterations=9"]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *keys])
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    assert printed.err.count("Error: 2 meta-iterations in a row (train.max_dropped) were dropped") == 1
+    assert "nav2d/a/checkpoints/last.ckpt, of meta-iteration 2." in printed.err
 
 
 def test_without_a_good_meta_iteration_there_is_no_checkpoint_to_name(tmp_path):
