@@ -16,7 +16,7 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate study sweep agent test bench parity lint format build lock clean FORCE
+.PHONY: help setup train evaluate export study sweep agent test bench parity lint format build lock clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ train: $(STAMP) ## meta-train: EXP=point_goal [ARM=maml] [CKPT=runs/.../last.ckp
 
 evaluate: $(STAMP) ## meta-test runs: RUN=runs/EXP/RUN_ID or RUN=[A,B,C] [ARGS="steps=3 ..."]
 	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
+
+export: $(STAMP) ## write a policy as safetensors, JSON and ONNX: CKPT=runs/.../last.ckpt [ARGS="out=FOLDER"]
+	@exec $(PY) -m cmaml_pl export $(if $(CKPT),'ckpt=$(CKPT)') $(ARGS)
 
 comma := ,
 space := $(subst ,, )

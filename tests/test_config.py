@@ -21,6 +21,7 @@ def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
         ("train.meta_iterations=7", "train.meta_iterations", 7),
         ("inner.max_kl=1e-3", "inner.max_kl", 1e-3),
         ("inner.cost_limit=inf", "inner.cost_limit", float("inf")),
+        ("inner.cost_limit=.inf", "inner.cost_limit", float("inf")),
         ("policy.hidden=[32,16]", "policy.hidden", [32, 16]),
         ("run.id=null", "run.id", None),
         # as a W&B sweep agent writes values

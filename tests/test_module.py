@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from cmaml_callbacks import SafetyCritic
+from cmaml_callbacks import Eta, SafetyCritic
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import load
 from cmaml_pl.data import MetaBatchSampler
@@ -169,6 +169,17 @@ def test_every_inner_method_trains_and_carries_what_it_says(name):
         assert (metrics["lambda/mean"] > 0) == (name != "trpo")
         carries = config.inner.multiplier_carry > 0
         assert (float(module.multiplier) != pytest.approx(config.inner.multiplier_init)) == carries
+
+
+@pytest.mark.parametrize("name", sorted(INNER_METHODS))
+def test_without_a_limit_every_inner_method_trains_and_lambda_is_zero(name):
+    config = load("nav2d", [*TINY, f"inner.method={name}", "inner.cost_limit=inf"])
+    with open_module(config) as module:
+        recorder = fit(module, config, iterations=2, callbacks=[Eta(lr=0.1, high=2.0)])
+    for metrics in recorder.metrics:
+        assert all(torch.tensor(value).isfinite() for value in metrics.values())
+        assert metrics["inner/kl"] > 0
+        assert metrics["lambda/mean"] == metrics["eta"] == metrics["post/violation_rate"] == 0
 
 
 @pytest.mark.parametrize("name", sorted(OUTER_METHODS))

@@ -3,10 +3,12 @@
 from cmaml_callbacks.eta import Eta
 from cmaml_callbacks.graceful_stop import GracefulStop
 from cmaml_callbacks.health import Health
+from cmaml_callbacks.last_checkpoint import LastCheckpoint
 from cmaml_callbacks.learning_curves import LearningCurves
 from cmaml_callbacks.metrics_csv import MetricsCSV
 from cmaml_callbacks.progress import MetaProgress
 from cmaml_callbacks.reward_critic import RewardCritic
+from cmaml_callbacks.safeguard import Safeguard
 from cmaml_callbacks.safety_critic import SafetyCritic
 from cmaml_callbacks.wandb_metrics import WandbMetrics
 
@@ -14,10 +16,12 @@ __all__ = [
     "Eta",
     "GracefulStop",
     "Health",
+    "LastCheckpoint",
     "LearningCurves",
     "MetaProgress",
     "MetricsCSV",
     "RewardCritic",
+    "Safeguard",
     "SafetyCritic",
     "WandbMetrics",
 ]

@@ -71,6 +71,8 @@ class Health(Callback):
     ) -> None:
         """Look at the meta-iteration."""
         module = require_cmaml(self, pl_module)
+        if module.pre is None:  # the meta-iteration was dropped
+            return
         post_return, post_cost = (float(trainer.callback_metrics[f"post/{name}"]) for name in ("return", "cost"))
         signs = self.observe(module, post_return=post_return, post_cost=post_cost)
         metrics = {"signs": float(len(signs)), "cost_variance": self._history["variance"][-1]}

@@ -1,16 +1,21 @@
 """The inner loop: rollouts and adaptation steps in turn, for a batch of tasks at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.tasks.task import Task
+
+Rows = TypeVar("Rows", TaskData, InnerStep)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,38 @@ class Stage:
     rollout: TensorDict
     data: TaskData
     step: InnerStep | None
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """Whether all that a task has brought is finite, bool, (tasks,); only its limit may be infinite."""
+        derived = (
+            self.data.reward_advantage,
+            self.data.cost_advantage,
+            self.data.episode_return,
+            self.data.episode_cost,
+        )
+        return finite_rows([self.theta, self.multiplier, *self.rollout.values(True, True), *derived])
+
+    def select(self, rows: Tensor) -> "Stage":
+        """The tasks of some rows, bool, (tasks,)."""
+        step = None if self.step is None else _select(self.step, rows)
+        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], _select(self.data, rows), step)
+
+
+def _select(record: Rows, rows: Tensor) -> Rows:
+    return replace(record, **{name: value[rows] for name, value in vars(record).items()})
+
+
+def sound_stages(stages: list[Stage]) -> tuple[list[Stage], int]:
+    """Leave out the tasks that are not finite in every stage, so that the mean over tasks is that of the others.
+
+    Returns:
+        The stages without those tasks, and how many were not finite. Where that is all of them, they stay as they are:
+        there is nothing that could be learned, and the caller must not.
+    """
+    sound = torch.stack([stage.finite for stage in stages]).all(dim=0)
+    broken = int((~sound).sum())
+    return ([stage.select(sound) for stage in stages] if 0 < broken < len(sound) else stages), broken
 
 
 def adapt(
@@ -56,7 +93,8 @@ def adapt(
         stream: names the random streams of the rollouts.
 
     Returns:
-        K + 1 stages; the first is the policy before adaptation, the last after it.
+        K + 1 stages; the first is the policy before adaptation, the last after it. A task whose data or step are not
+        finite keeps its parameters and its multiplier in that step.
     """
     limit = torch.tensor([task.cost_limit for task in tasks])
     stacked, multipliers = theta.expand(len(tasks), -1).clone(), multiplier.expand(len(tasks)).clone()
@@ -68,6 +106,18 @@ def adapt(
         data = estimator.task_data(rollout, limit)
         stages.append(Stage(stacked, multipliers, rollout, data, step))
         if k < steps:
-            step = inner.step(estimator.actor, stacked, multipliers, data)
+            step = _hold_broken(inner.step(estimator.actor, stacked, multipliers, data), stages[-1])
             stacked, multipliers = step.theta, step.multiplier
     return stages
+
+
+def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:
+    """The step without that of tasks whose data or step are not finite: they stay where they were."""
+    sound = before.finite & finite_rows([step.theta, step.multiplier])
+    return replace(
+        step,
+        theta=step.theta.where(sound[:, None], before.theta),
+        multiplier=step.multiplier.where(sound, before.multiplier),
+        kl=step.kl.where(sound, torch.zeros_like(step.kl)),
+        step_share=step.step_share.where(sound, torch.zeros_like(step.step_share)),
+    )

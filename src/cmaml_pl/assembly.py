@@ -11,17 +11,18 @@ import torch
 import wandb
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
 from cmaml_callbacks import (
     Eta,
     GracefulStop,
     Health,
+    LastCheckpoint,
     LearningCurves,
     MetaProgress,
     MetricsCSV,
     RewardCritic,
+    Safeguard,
     SafetyCritic,
     WandbMetrics,
 )
@@ -140,13 +141,13 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: fit the critics, move eta, watch over both, then record."""
+    """In the order in which they must run: fit the critics, move eta, undo both if need be, watch, then record."""
     critic = config.critic
     reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
     safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
     eta_adapts = config.safety.eta_lr > 0 and config.outer.safety_term
     eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if eta_adapts else []
-    checkpoint = ModelCheckpoint(
+    checkpoint = LastCheckpoint(
         dirpath=folder.checkpoints,
         filename=folder.last_checkpoint.stem,
         save_on_train_epoch_end=True,  # every meta-iteration: it takes milliseconds, and nothing is lost
@@ -155,8 +156,9 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
     progress = [] if config.quiet else [MetaProgress()]
     tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves, GracefulStop()]
-    critics = [*(reward if critic.shared_reward else []), *safety]
-    return [*critics, *eta, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+    learners: list[Callback] = [*(reward if critic.shared_reward else []), *safety, *eta]
+    safeguard = Safeguard(learners, max_dropped=config.train.max_dropped, checkpoint=folder.last_checkpoint)
+    return [*learners, safeguard, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 
 
 def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:

@@ -23,6 +23,7 @@ from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, require_wandb_key
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
+from cmaml_pl.export import export_policy
 from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
@@ -155,11 +156,21 @@ def agent(overrides: Sequence[str]) -> None:
     become_agent(str(path), count=count)
 
 
+def export(overrides: Sequence[str]) -> None:
+    """Write the policy of a checkpoint as safetensors with JSON and as ONNX: ckpt=PATH [out=FOLDER]."""
+    checkpoint, out = _values("export", overrides, ("ckpt", "out"))
+    if not checkpoint:
+        raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
+    for path, difference in export_policy(Path(str(checkpoint)), out=Path(str(out)) if out else None).items():
+        console.print(f"{path}  largest difference from the checkpoint's actions: {difference:.2g}", soft_wrap=True)
+
+
 VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "train": train,
     "evaluate": evaluate,
     "sweep": sweep,
     "agent": agent,
+    "export": export,
     "help": help_text,
 }
 

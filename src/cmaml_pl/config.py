@@ -39,6 +39,10 @@ class TrainConfig:
     meta_iterations: int = bounded(100, low=1)  # total: a resumed run goes on up to it
     tasks_per_batch: int = bounded(8, low=1)  # B
     validate_every: int = bounded(10, low=1)
+    # Meta-iterations in a row that may be dropped, for numbers that are not finite, before the run stops. The policy
+    # stays as it was, so that only the draws of tasks and noise differ from one to the next: where chance spoils every
+    # second one, ten in a row are one in a thousand, and each costs as much time as a good one.
+    max_dropped: int = bounded(10, low=1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from cmaml_pl.adaptation import Stage, adapt
+from cmaml_pl.adaptation import Stage, adapt, sound_stages
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.advantages import episode_cost_from_value
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
@@ -25,7 +25,8 @@ class CMAML(LightningModule):
     """Constrained model-agnostic meta reinforcement learning (arXiv 2406.14047).
 
     A batch is a list of tasks, and an epoch is one meta-iteration. Callbacks find the meta-policy's own rollouts of the
-    iteration in `pre`; the multiplier eta and the safety critic are theirs to change.
+    iteration in `pre`, which is None if one of them has dropped it; the multiplier eta and the safety critic are theirs
+    to change.
 
     Args:
         actor: the meta-policy pi_theta.
@@ -94,7 +95,8 @@ class CMAML(LightningModule):
         iteration, failures = self.current_epoch, self.rollouts.env.failures
         start, inner = self.actor.vector(), self.outer.adaptation(self.inner)
 
-        stages = self.adapt(tasks, inner.steps, ("train", iteration), inner=inner)
+        played = self.adapt(tasks, inner.steps, ("train", iteration), inner=inner)
+        stages, broken = sound_stages(played)
         pre, post = stages[0], stages[-1]
         adapted, multiplier = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
 
@@ -113,7 +115,7 @@ class CMAML(LightningModule):
         self.actor.normaliser.update(pre.rollout["observation"])
         # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
         self.multiplier.lerp_(multiplier.mean(), inner.multiplier_carry)
-        steps = sum(stage.rollout.numel() for stage in stages)
+        steps = sum(stage.rollout.numel() for stage in played)
         self.env_steps += steps
         self.pre = pre
         self._log_stages(stages, "")
@@ -123,6 +125,7 @@ class CMAML(LightningModule):
         speed = steps / (self._ended - started)
         self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
         self._log({"throughput/failed_episodes": self.rollouts.env.failures - failures}, len(tasks))
+        self._log({"health/dropped_tasks": broken}, len(tasks))
 
     def on_validation_end(self) -> None:
         """Keep validation out of the throughput, which otherwise counts all from one iteration's end to the next's."""

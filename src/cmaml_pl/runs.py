@@ -23,7 +23,10 @@ from cmaml_pl.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MAY_CHANGE = ("quiet", "run.", "logger.", "trainer.", "train.meta_iterations", "train.validate_every")
+MAY_CHANGE = (
+    *("quiet", "run.", "logger.", "trainer."),
+    *("train.meta_iterations", "train.validate_every", "train.max_dropped"),
+)
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
 
 AUTO = "auto"
@@ -94,6 +97,11 @@ class RunFolder:
     def learning_curves(self) -> Path:
         """The picture."""
         return self.path / "learning_curves.png"
+
+    @property
+    def export(self) -> Path:
+        """The folder of the policy in other formats."""
+        return self.path / "export"
 
     @property
     def measurements(self) -> Path:
@@ -168,10 +176,8 @@ def agent_overrides(environ: Mapping[str, str]) -> list[str]:
 def _resumed_run(
     checkpoint: Path, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
 ) -> tuple[Config, RunFolder, Path]:
-    if checkpoint.is_dir():
-        checkpoint = RunFolder(checkpoint).last_checkpoint
+    folder, checkpoint = find_checkpoint(checkpoint)
     content = load_checkpoint(checkpoint)
-    folder = RunFolder(checkpoint.resolve().parent.parent)
     config = configuration.read(folder.config, overrides)
     stored = content.get("hyper_parameters", {})
     if exp and stored.get("exp") != exp:
@@ -195,6 +201,12 @@ def _resumed_run(
     return config, folder, checkpoint
 
 
+def find_checkpoint(path: Path) -> tuple[RunFolder, Path]:
+    """The run folder and the checkpoint that a path to either of them names."""
+    checkpoint = RunFolder(path).last_checkpoint if path.is_dir() else path
+    return RunFolder(checkpoint.resolve().parent.parent), checkpoint
+
+
 def iterations_done(checkpoint: Path | None) -> int:
     """Meta-iterations behind a checkpoint; 0 without one."""
     return int(load_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint else 0
@@ -204,16 +216,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values; code in it is refused.
 
     Raises:
-        UserError: it is missing, cut off or something else.
+        UserError: it is missing, cut off, something else, or holds more than tensors and plain values.
     """
     if not path.is_file():
         raise UserError(f"The checkpoint {path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (torn bytes make torch and pickle raise nearly anything)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # not in torch's words, which advise to load it with the code that it may hold
         raise UserError(
-            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint ({reason})."
+            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
+            f"never run ({type(error).__name__})."
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
         raise UserError(f"{path} is not a checkpoint of cmaml_pl.")

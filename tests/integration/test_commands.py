@@ -200,6 +200,31 @@ def test_evaluate_compares_arms_over_seeds_and_measures_nothing_twice(trained):
     assert "holds something else" in cmaml("evaluate", f"run={runs[0]}", f"out={folder}", cwd=start, code=2)
 
 
+def test_without_a_limit_nothing_restrains_and_nothing_breaks(tmp_path):
+    free = [*TINY, "inner.cost_limit=.inf", "safety.eta=0.5"]
+    printed = cmaml("train", "exp=nav2d", "run.id=a", "logger.wandb=offline", *free, cwd=tmp_path)
+    assert "limit inf" in printed
+    folder = tmp_path / "runs/nav2d/a"
+    cmaml("train", f"run.resume={folder}", "train.meta_iterations=3", cwd=tmp_path)
+    rows = lines(folder / "metrics.csv")
+    assert len(rows) == 3
+    assert {row["lambda/mean"] for row in rows} == {"0.0"}
+    assert {row["eta"] for row in rows[1:]} == {"0.0"}
+    assert all(torch.tensor(float(cell)).isfinite() for row in rows for cell in row.values() if cell)
+    assert float(rows[-1]["health/dropped_tasks"]) == float(rows[-1]["health/dropped_steps"]) == 0
+    cmaml("evaluate", f"run={folder}", cwd=tmp_path)
+    assert {(row["cost_limit"], row["violated"]) for row in lines(folder / "evaluation.csv")} == {("inf", "0")}
+    assert (folder / "finetuning.png").stat().st_size > 0
+
+
+def test_export_leaves_its_files_and_says_how_near_they_are(trained):
+    start, whole = trained
+    for source in (whole, whole / "checkpoints/last.ckpt"):
+        printed = cmaml("export", f"ckpt={source}", "out=policy", cwd=start)
+        assert printed.count("largest difference") == 2
+    assert {path.name for path in (start / "policy").iterdir()} == {"policy.safetensors", "policy.json", "policy.onnx"}
+
+
 @pytest.mark.parametrize("renderer", ["", "disabled"])
 def test_evaluate_films_the_navigation_engine_where_there_is_a_renderer(renderer, tmp_path):
     tiny = [*TINY, "train.meta_iterations=1"]
@@ -269,6 +294,10 @@ def test_bad_input_exits_with_two_and_says_what_to_do(trained, tmp_path):
         ("train", f"run.resume={checkpoint}", "train.meta_iterations=6", "run.id=b"): "run.id cannot be set",
         ("evaluate", f"run={whole}", "steps=0"): "steps is 0",
         ("evaluate", "run=[]"): "evaluate takes run=RUN_FOLDER",
+        ("export",): "export takes ckpt=PATH",
+        ("export", f"cktp={whole}"): "Did you mean ckpt?",
+        ("export", "ckpt=nowhere"): "does not exist",
+        ("export", f"ckpt={torn}"): "cut off",
         ("tarin", "exp=nav2d"): "Did you mean train?",
     }
     folders = sorted(tmp_path.rglob("*"))

@@ -14,7 +14,10 @@ from cmaml_pl.runs import RunFolder, open_run
 ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
 """Keys in which runs that are compared must agree: they decide what is measured, and in which unit."""
 
-NOT_THE_METHOD = ("exp", "seed", "quiet", "run.", "logger.", "trainer.", "train.validate_every", "rollout.workers")
+NOT_THE_METHOD = (
+    *("exp", "seed", "quiet", "run.", "logger.", "trainer."),
+    *("train.validate_every", "train.max_dropped", "rollout.workers"),
+)
 """Keys in which runs of one arm may differ."""
 
 ADAPTATION = (

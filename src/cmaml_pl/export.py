@@ -1,0 +1,164 @@
+"""A trained policy as files that other programs read: safetensors with JSON, and ONNX."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torchrl.data import Bounded
+
+from cmaml_pl import __version__
+from cmaml_pl.assembly import open_module
+from cmaml_pl.errors import UserError
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.runs import find_checkpoint, iterations_done, open_run, restore
+from cmaml_pl.seeding import derive_generator
+
+TENSORS, DESCRIPTION, ONNX = "policy.safetensors", "policy.json", "policy.onnx"
+"""The files of an export."""
+
+OPSET, IR_VERSION = 17, 8
+"""Of the ONNX file: those of ONNX 1.12 (2022), which every current runtime reads; it needs nothing newer."""
+
+TOLERANCE = 1e-5
+"""Largest difference of an action, as a share of it where it is above 1: sums in another order, in 32 bits."""
+
+HOW = (
+    "x = clip((observation - normaliser.mean) / sqrt(normaliser.variance + 1e-8), -observation_clip, observation_clip);"
+    " for each of layers: x = LAYER.weight @ x + LAYER.bias, and after all but the last x = tanh(x); "
+    "mean = x, std = exp(log_std). The action is mean, or mean + std * standard normal noise, as in training; "
+    "clip it to action_low and action_high where they are not null."
+)
+
+
+def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
+    """Write the meta-policy of a checkpoint, its observation normaliser included, and check what was written.
+
+    Args:
+        path: a checkpoint, or a run folder for its newest one.
+        out: folder of the files; None takes `export` in the run folder.
+
+    Returns:
+        For the safetensors and the ONNX file the largest difference of their actions' means and standard deviations
+        from the checkpoint's own, see TOLERANCE, on observations like those that the policy has seen and far off.
+
+    Raises:
+        UserError: there is no such checkpoint, or a file does not give its actions.
+    """
+    folder, checkpoint = find_checkpoint(path)
+    iterations = iterations_done(checkpoint)
+    config, _ = open_run(folder.path)
+    with open_module(config) as module:
+        restore(module, checkpoint)
+        actor, bounds = module.actor, module.rollouts.env.action_spec
+    limited = isinstance(bounds, Bounded)
+    description = {
+        "cmaml_pl": __version__,
+        "exp": config.exp,
+        "arm": config.arm,
+        "seed": config.seed,
+        "meta_iterations": iterations,
+        "family": config.tasks.family,
+        "env_id": getattr(config.tasks, "env_id", None),
+        "observation_size": actor.normaliser.mean.numel(),
+        "action_size": actor.log_std.numel(),
+        "action_low": bounds.space.low[0, 0].tolist() if limited else None,
+        "action_high": bounds.space.high[0, 0].tolist() if limited else None,
+        "hidden": list(config.policy.hidden),
+        "activation": "tanh",
+        "observation_clip": actor.normaliser.clip,
+        "layers": [f"mean.{name}" for name, layer in actor.mean.named_children() if isinstance(layer, nn.Linear)],
+        "onnx_opset": OPSET,
+        "how": HOW,
+    }
+    out = out or folder.export
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out is {out}, but must be a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    (out / TENSORS).write_bytes(save(actor.state_dict()))  # save_file would leave it readable by its owner alone
+    onnx.save_model(onnx_model(actor), out / ONNX)
+    return check(actor, out)
+
+
+def check(actor: GaussianActor, folder: Path) -> dict[Path, float]:
+    """See `export_policy`, for the files in `folder`."""
+    normaliser = actor.normaliser
+    noise = torch.randn(256, normaliser.mean.numel(), generator=derive_generator(0, "export"), dtype=torch.float64)
+    # five standard deviations wide, so that some are cut off
+    observation = (normaliser.mean + 5.0 * (normaliser.variance + 1e-8).sqrt() * noise).float()
+    evaluator = ReferenceEvaluator(onnx.load_model(folder / ONNX))
+    with torch.no_grad():
+        expected, again = torch.stack(actor(observation)), torch.stack(load_policy(folder)(observation))
+    from_onnx = torch.stack([torch.from_numpy(x) for x in evaluator.run(None, {"observation": observation.numpy()})])
+    differences: dict[Path, float] = {}
+    for path, actions, allowed in ((folder / TENSORS, again, 0.0), (folder / ONNX, from_onnx, TOLERANCE)):
+        differences[path] = float(((actions - expected).abs() / expected.abs().clamp_min(1.0)).max())
+        if not differences[path] <= allowed:  # NaN among them
+            raise UserError(f"{path} is not usable: its actions differ from the checkpoint's by {differences[path]:g}.")
+    return differences
+
+
+def load_policy(folder: Path) -> GaussianActor:
+    """The actor of an export, from its safetensors and JSON."""
+    about: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+    actor = GaussianActor(
+        about["observation_size"],
+        about["action_size"],
+        hidden=about["hidden"],
+        init_log_std=0.0,
+        generator=torch.Generator(),
+    )
+    actor.load_state_dict(load_file(folder / TENSORS))
+    return actor
+
+
+def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
+    """The policy as a graph: observation (batch, D) -> mean and std (batch, A), 32 bits."""
+    normaliser = actor.normaliser
+    constants: dict[str, Tensor] = {
+        **dict(actor.named_parameters()),
+        "normaliser.mean": normaliser.mean.float(),
+        "normaliser.scale": (normaliser.variance + 1e-8).sqrt().float(),
+        "clip.low": torch.tensor(-normaliser.clip),
+        "clip.high": torch.tensor(normaliser.clip),
+    }
+    nodes = [
+        helper.make_node("Sub", ["observation", "normaliser.mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "normaliser.scale"], ["scaled"]),
+        helper.make_node("Clip", ["scaled", "clip.low", "clip.high"], ["features"]),
+    ]
+    layers, x = list(actor.mean.named_children()), "features"
+    for i, (name, layer) in enumerate(layers):
+        y = "mean" if i == len(layers) - 1 else f"x{i}"
+        if isinstance(layer, nn.Linear):
+            nodes.append(helper.make_node("Gemm", [x, f"mean.{name}.weight", f"mean.{name}.bias"], [y], transB=1))
+        else:
+            nodes.append(helper.make_node("Tanh", [x], [y]))
+        x = y
+    nodes += [
+        helper.make_node("Exp", ["log_std"], ["exp_log_std"]),
+        helper.make_node("Shape", ["mean"], ["shape"]),
+        helper.make_node("Expand", ["exp_log_std", "shape"], ["std"]),
+    ]
+    sizes = {"observation": normaliser.mean.numel(), "mean": actor.log_std.numel(), "std": actor.log_std.numel()}
+    ends = {
+        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", n]) for name, n in sizes.items()
+    }
+    graph = helper.make_graph(
+        nodes,
+        "policy",
+        [ends["observation"]],
+        [ends["mean"], ends["std"]],
+        [numpy_helper.from_array(tensor.detach().numpy(), name) for name, tensor in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cmaml_pl"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model

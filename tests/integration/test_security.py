@@ -1,0 +1,87 @@
+"""What a stranger's file must not do, and what must not be written."""
+
+import contextlib
+import io
+import os
+import pickle
+
+import pytest
+import torch
+from tests.integration.test_commands import DISABLED, TINY, cmaml, run_here
+
+
+class Code:
+    """Runs a command when it is unpickled by a loader that trusts it."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def as_pickle(content):
+    return pickle.dumps(content)
+
+
+def as_checkpoint(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    start = tmp_path_factory.mktemp("run")
+    cmaml("train", "exp=nav2d", "run.id=a", *DISABLED, *TINY, cwd=start)
+    return start / "runs/nav2d/a"
+
+
+@pytest.mark.parametrize("write", [as_pickle, as_checkpoint])
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(write, run, tmp_path):
+    mark, last = tmp_path / "the code ran", run / "checkpoints/last.ckpt"
+    good = last.read_bytes()
+    content = torch.load(last, weights_only=True)
+    content["callbacks"] = Code(f"touch '{mark}'")
+    last.write_bytes(write(content))
+    try:
+        for command in (
+            ("train", f"run.resume={last}", "train.meta_iterations=3"),
+            ("train", "exp=nav2d", f"run.dir={run.parents[1]}", "run.id=a", "run.resume=auto"),
+            ("evaluate", f"run={run}"),
+            ("export", f"ckpt={run}"),
+        ):
+            printed = run_here(command, cwd=tmp_path)
+            assert printed.count("Error:") == 1
+            assert "it holds code, which is never run" in printed
+            assert "weights_only" not in printed  # no advice to load it all the same
+        assert "never run" in cmaml("export", f"ckpt={last}", cwd=tmp_path, code=2)
+        assert not mark.exists()
+        with contextlib.suppress(RuntimeError):
+            torch.load(last, weights_only=False)
+        assert mark.exists(), "there was no danger"
+    finally:
+        last.write_bytes(good)
+
+
+def test_what_a_meta_test_has_kept_is_no_way_for_code_either(run, tmp_path):
+    mark, kept = tmp_path / "the code ran", run / "measurements/learned_1_steps.pt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(as_checkpoint({"what": Code(f"touch '{mark}'")}))
+    cmaml("evaluate", f"run={run}", cwd=tmp_path)  # measured anew
+    assert not mark.exists()
+
+
+def test_a_key_is_neither_printed_nor_stored(tmp_path):
+    key = "0123456789abcdef" * 2 + "SeCrEt42"
+    assert len(key) == 40
+    env = {"WANDB_API_KEY": key}
+    printed = cmaml("train", "exp=nav2d", "run.id=a", "logger.wandb=offline", *TINY, cwd=tmp_path, env=env)
+    printed += cmaml("evaluate", "run=runs/nav2d/a", cwd=tmp_path, env=env)
+    printed += cmaml("export", "ckpt=runs/nav2d/a", cwd=tmp_path, env=env)
+    assert key not in printed
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert (tmp_path / "runs/nav2d/a/export/policy.onnx") in files
+    for path in files:
+        assert key.encode() not in path.read_bytes(), path
