@@ -70,7 +70,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     """Say what there is."""
     console.print("python -m cmaml_pl VERB key=value ...\n")
     for name, verb in VERBS.items():
-        console.print(f"  {name:<10} {(verb.__doc__ or '').splitlines()[0]}")
+        console.print(f"  {name:<10} {escape((verb.__doc__ or '').splitlines()[0])}")
     console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
     console.print(f"arms: {', '.join(configuration.arms())}")
     console.print(f"sweeps: {', '.join(configuration.sweeps())}")

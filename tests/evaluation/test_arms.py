@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from cmaml_pl import config as configuration
@@ -72,8 +70,7 @@ def test_a_run_given_twice_is_refused(tmp_path):
         open_runs([path, path])
 
 
-def test_a_label_names_the_arm_but_not_as_the_random_one():
-    config = load("nav2d")
-    assert arm_label(replace(config, run=replace(config.run, label="mine"))) == "mine"
-    with pytest.raises(UserError, match=r"run\.label is 'random'"):
-        arm_label(replace(config, run=replace(config.run, label="random")))
+def test_a_run_is_called_what_it_was_trained_as():
+    assert arm_label(load("nav2d", ["arm=eta_off"])) == "eta_off"
+    assert arm_label(load("nav2d")) == "fomaml+trpo_lag"
+    assert arm_label(load("nav2d", ["safety.eta_lr=0", "inner.method=cpo"])) == "fomaml+cpo+eta_off"
