@@ -24,8 +24,8 @@ class GracefulStop(Callback):
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen; Python lets the main thread alone do so."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, in Lightning's place, which has begun to by now; Python lets the main thread alone do so."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.received = signal.Signals(number)
