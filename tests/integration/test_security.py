@@ -9,6 +9,8 @@ import pytest
 import torch
 from tests.integration.test_commands import DISABLED, TINY, cmaml, run_here
 
+from cmaml_pl.runs import RunFolder
+
 
 class Code:
     """Runs a command when it is unpickled by a loader that trusts it."""
@@ -47,7 +49,6 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(write
     try:
         for command in (
             ("train", f"run.resume={last}", "train.meta_iterations=3"),
-            ("train", "exp=nav2d", f"run.dir={run.parents[1]}", "run.id=a", "run.resume=auto"),
             ("evaluate", f"run={run}"),
             ("export", f"ckpt={run}"),
         ):
@@ -55,6 +56,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(write
             assert printed.count("Error:") == 1
             assert "it holds code, which is never run" in printed
             assert "weights_only" not in printed  # no advice to load it all the same
+        assert RunFolder(run).newest_good_checkpoint() == run / "checkpoints/previous.ckpt"  # which resume=auto takes
         assert "never run" in cmaml("export", f"ckpt={last}", cwd=tmp_path, code=2)
         assert not mark.exists()
         with contextlib.suppress(RuntimeError):
