@@ -34,7 +34,8 @@ def cmaml(*arguments, cwd, env=None, code=0):
     result = subprocess.run(
         [sys.executable, "-m", "cmaml_pl", *arguments],
         cwd=cwd,
-        env={**os.environ, "WANDB_SILENT": "true", **(env or {})},
+        # without the address of a W&B service that this process may have started, in another folder
+        env={**{k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}, "WANDB_SILENT": "true", **(env or {})},
         capture_output=True,
         text=True,
         timeout=300,
