@@ -1,22 +1,32 @@
-"""What the callbacks that fit a critic share: its optimiser and how it is fitted, saved and taken up again."""
+"""What the callbacks that fit a critic share: its optimiser, when it is fitted and logged, how it is taken up again."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cmaml_pl.nets.critics import explained_variance, fit_critic
+from cmaml_callbacks._checks import require_cmaml
+from cmaml_pl.module import CMAML
+from cmaml_pl.nets.critics import Transitions, explained_variance, fit_critic
 from cmaml_pl.nets.networks import ValueNetwork
+from cmaml_pl.seeding import derive_generator
 
 
-class Regression:
-    """Regresses a critic by Adam on the targets of one meta-iteration after the other.
+class CriticRegression(Callback):
+    """Regress a critic by Adam on all tasks' own *pre* rollouts, after every meta-iteration.
 
     Args:
         lr: Adam's step size.
-        passes: over the samples of a meta-iteration.
+        passes: over the rollouts a meta-iteration.
         minibatch: samples in a step.
+
+    Attributes:
+        name: of the metrics and of the random stream.
     """
+
+    name: str
 
     def __init__(self, *, lr: float, passes: int, minibatch: int) -> None:
         if not (lr > 0 and passes >= 1 and minibatch >= 1):
@@ -25,33 +35,45 @@ class Regression:
         self._optimizer: torch.optim.Optimizer | None = None
         self._restored: dict[str, Any] | None = None
 
-    def start(self, critic: ValueNetwork) -> None:
-        """Make the critic's optimiser, or go on with that of a checkpoint."""
+    @abstractmethod
+    def critic(self, module: CMAML) -> ValueNetwork:
+        """The network to fit."""
+
+    @abstractmethod
+    def target(self, module: CMAML, states: Transitions) -> Tensor:
+        """What it is to predict on `module.pre`, whose states these are, (tasks, envs, time, 1)."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the critic's optimiser, or go on with the checkpoint's."""
+        critic = self.critic(require_cmaml(self, pl_module))
         self._optimizer = torch.optim.Adam(critic.parameters(), lr=self.lr)
         if self._restored is not None:
             self._optimizer.load_state_dict(self._restored)
 
-    def fit(
-        self, critic: ValueNetwork, features: Tensor, target: Tensor, *, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Fit `critic`; returns its loss, and the explained_variance of targets that it had not seen before.
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Fit, then log how well the critic had predicted data that it had not seen."""
+        module = require_cmaml(self, pl_module)
+        metrics = self.fit(module, iteration=trainer.current_epoch)
+        module.log_dict({f"{self.name}/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
-        Args:
-            critic: changed in place.
-            features: normalised observations, (..., D).
-            target: (..., 1).
-            generator: of the shuffling.
-        """
+    def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
+        """One regression on `module.pre`; returns loss and explained_variance."""
         assert self._optimizer is not None, "on_fit_start has not run"
-        explained = explained_variance(critic, features, target)
+        assert module.pre is not None, "no meta-iteration has run"
+        # observations as the next iteration will see them: the normaliser has been updated by now
+        critic, states = self.critic(module), module.estimator.transitions(module.pre.rollout)
+        target = self.target(module, states)
+        explained = explained_variance(critic, states.features, target)
         loss = fit_critic(
             critic,
             self._optimizer,
-            features,
+            states.features,
             target,
             passes=self.passes,
             minibatch=self.minibatch,
-            generator=generator,
+            generator=derive_generator(module.seed, self.name, iteration),
         )
         return {"loss": loss, "explained_variance": explained}
 
