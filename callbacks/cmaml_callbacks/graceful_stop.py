@@ -29,11 +29,15 @@ class GracefulStop(Callback):
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.received = signal.Signals(number)
-            trainer.should_stop = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, stop) for number in SIGNALS}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the meta-iteration is whole: told earlier, Lightning may end one that it has not begun."""
+        if self.received is not None:
+            trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the signals as they were."""

