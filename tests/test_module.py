@@ -113,7 +113,7 @@ def test_the_safety_term_makes_costly_actions_rarer_and_eta_zero_turns_it_off(et
     config = load("nav2d", [*TINY, f"safety.eta={eta}", "inner.cost_limit=0"])
     config = replace(config, outer=NoGradient(lr=1e-3))
     with open_module(config) as module:
-        module.actor.normaliser.update = lambda observation: None  # so that before and after see the same states
+        module.actor.normaliser.update = lambda *_: None  # so that before and after see the same states
         tasks = build_datamodule(config).splits["train"][:4]
         module.pre = module.adapt(tasks, 1, ("test",))[0]
         critic = SafetyCritic(lr=1e-2, passes=50, minibatch=128)

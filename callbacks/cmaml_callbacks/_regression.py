@@ -65,7 +65,7 @@ class CriticRegression(Callback):
         # observations as the next iteration will see them: the normaliser has been updated by now
         critic, states = self.critic(module), module.estimator.transitions(module.pre.rollout)
         target = self.target(module, states)
-        explained = explained_variance(critic, states.features, target)
+        explained = explained_variance(critic, states.features, target, module.ranks)
         loss = fit_critic(
             critic,
             self._optimizer,
@@ -74,6 +74,7 @@ class CriticRegression(Callback):
             passes=self.passes,
             minibatch=self.minibatch,
             generator=derive_generator(module.seed, self.name, iteration),
+            ranks=module.ranks,
         )
         return {"loss": loss, "explained_variance": explained}
 

@@ -43,7 +43,7 @@ class Eta(Callback):
     def update(self, module: CMAML) -> None:
         """One step of projected ascent on `module.eta`."""
         assert module.pre is not None
-        limit = module.pre.data.cost_limit.mean()
+        limit = module.ranks.mean(module.pre.data.cost_limit)
         module.eta.copy_(ascend(module.eta, module.predicted_episode_cost(), limit, lr=self.lr, high=self.high))
         self._value = float(module.eta)
 

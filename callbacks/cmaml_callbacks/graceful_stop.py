@@ -5,6 +5,7 @@ import threading
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -36,8 +37,10 @@ class GracefulStop(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop where the meta-iteration is whole: told earlier, Lightning may end one that it has not begun."""
-        if self.received is not None:
-            trainer.should_stop = True
+        # one rank's is everyone's: a launcher may send it to one process alone
+        received = int(trainer.strategy.reduce(torch.tensor(self.received or 0), reduce_op="max"))
+        if received:
+            self.received, trainer.should_stop = signal.Signals(received), True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the signals as they were."""

@@ -85,9 +85,10 @@ class Health(Callback):
         assert module.pre is not None, "no meta-iteration has run"
         after, data = module.pre.rollout["next"], module.pre.data
         sums = episode_sums(after["cost"], after["done"])
-        cost, limit = float(data.episode_cost.mean()), float(data.cost_limit.mean())
+        cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
         predicted = float(module.predicted_episode_cost())
-        self._history["variance"].append(float(sums[after["done"]].var(correction=0)))
+        _, _, variance = module.ranks.moments(sums[after["done"]])
+        self._history["variance"].append(float(variance))
         self._history["unseen"].append(float(cost > (1 + self.margin) * limit and predicted <= limit))
         self._history["return"].append(post_return)
         self._history["cost"].append(post_cost)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.math.finite import finite_rows
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.tasks.task import Task
@@ -57,16 +58,16 @@ def _select(record: Rows, rows: Tensor) -> Rows:
     return replace(record, **{name: value[rows] for name, value in vars(record).items()})
 
 
-def sound_stages(stages: list[Stage]) -> tuple[list[Stage], int]:
+def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage], int]:
     """Leave out the tasks that are not finite in every stage, so that the mean over tasks is that of the others.
 
     Returns:
-        The stages without those tasks, and how many were not finite. Where that is all of them, they stay as they are:
-        there is nothing that could be learned, and the caller must not.
+        The stages without those tasks, and how many of all ranks' tasks were not finite. Where that is all of them,
+        they stay as they are: there is nothing that could be learned, and the caller must not.
     """
     sound = torch.stack([stage.finite for stage in stages]).all(dim=0)
-    broken = int((~sound).sum())
-    return ([stage.select(sound) for stage in stages] if 0 < broken < len(sound) else stages), broken
+    (_, kept), (_, tasks) = ranks.place(int(sound.sum())), ranks.place(len(sound))
+    return ([stage.select(sound) for stage in stages] if 0 < kept < tasks else stages), tasks - kept
 
 
 def adapt(
@@ -83,7 +84,7 @@ def adapt(
     """Adapt one policy to every task, on new data each step.
 
     Args:
-        tasks: at most as many as the rollouts' environment has rows.
+        tasks: at most as many as there are rows in the environments of all ranks.
         theta: where every task starts, (P,); left as it is.
         multiplier: lambda^p where every task starts, scalar.
         steps: K.
@@ -93,12 +94,12 @@ def adapt(
         stream: names the random streams of the rollouts.
 
     Returns:
-        K + 1 stages; the first is the policy before adaptation, the last after it. A task whose data or step are not
-        finite keeps its parameters and its multiplier in that step.
+        K + 1 stages of this rank's own tasks; the first is the policy before adaptation, the last after it. A task
+        whose data or step are not finite keeps its parameters and its multiplier in that step.
     """
-    limit = torch.tensor([task.cost_limit for task in tasks])
-    stacked, multipliers = theta.expand(len(tasks), -1).clone(), multiplier.expand(len(tasks)).clone()
-    rollouts.set_tasks(tasks)
+    rows, own = rollouts.set_tasks(tasks)
+    limit = torch.tensor([task.cost_limit for task in rows])
+    stacked, multipliers = theta.expand(len(rows), -1).clone(), multiplier.expand(len(rows)).clone()
     stages: list[Stage] = []
     step: InnerStep | None = None
     for k in range(steps + 1):
@@ -108,7 +109,7 @@ def adapt(
         if k < steps:
             step = _hold_broken(inner.step(estimator.actor, stacked, multipliers, data), stages[-1])
             stacked, multipliers = step.theta, step.multiplier
-    return stages
+    return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
 
 
 def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:

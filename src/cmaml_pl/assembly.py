@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 
 import torch
 import wandb
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -29,12 +30,15 @@ from cmaml_callbacks import (
 from cmaml_pl.checkpoint_io import AtomicCheckpointIO
 from cmaml_pl.config import Config
 from cmaml_pl.data import TaskDataModule
+from cmaml_pl.envs.safety_gymnasium_ids import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.module import CMAML
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.runs import RunFolder
 from cmaml_pl.seeding import derive_generator
+from cmaml_pl.strategy import RanksStrategy
 
 OURS = {
     "max_epochs": "train.meta_iterations",
@@ -49,19 +53,28 @@ OURS = {
     "gradient_clip_val": "nothing: manual optimisation does not clip",
     "gradient_clip_algorithm": "nothing: manual optimisation does not clip",
     "plugins": "nothing: checkpoints are written in one move",
+    "use_distributed_sampler": "nothing: every rank takes its own rows of a batch",
     "precision": "nothing: everything is computed in 32 bits",
 }
 """Arguments of Lightning's Trainer that are not the user's, and what decides them instead."""
 
 
 @contextmanager
-def open_module(config: Config) -> Iterator[CMAML]:
-    """The module with its environments, which end with the block; torch has the configured threads meanwhile."""
+def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
+    """The module with its environments, which end with the block; torch has the configured threads meanwhile.
+
+    Ranks have equal parts of a batch of tasks; those of one machine share its cores.
+    """
+    if config.train.tasks_per_batch % ranks.size:
+        raise UserError(
+            f"train.tasks_per_batch is {config.train.tasks_per_batch}, but must be a multiple of the {ranks.size} "
+            "processes (trainer.devices times trainer.num_nodes) that share the tasks."
+        )
     env = config.tasks.make_env(
-        config.train.tasks_per_batch,
+        config.train.tasks_per_batch // ranks.size,
         config.rollout.envs_per_task,
         horizon=config.rollout.horizon,
-        workers=config.rollout.workers,
+        workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
     )
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = GaussianActor(
@@ -75,7 +88,7 @@ def open_module(config: Config) -> Iterator[CMAML]:
         ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
         for name in ("reward_critic", "safety_critic")
     )
-    rollouts = Rollouts(env, actor, seed=config.seed)
+    rollouts = Rollouts(env, actor, seed=config.seed, ranks=ranks)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(config.run.torch_threads)
@@ -125,8 +138,9 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     logger = _wandb_logger(config, folder)
     try:
-        return Trainer(
-            **{**defaults, **config.trainer},
+        trainer = Trainer(
+            **{**defaults, **config.trainer, "strategy": _strategy(config)},
+            use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # ours, which Lightning finds among the callbacks
             # a run shorter than the interval is validated at its end
@@ -138,6 +152,29 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         )
     except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
         raise UserError(f"Lightning's Trainer refuses the section trainer: {error}") from None
+    if TorchElasticEnvironment.detect() and int(os.environ["WORLD_SIZE"]) != trainer.world_size:
+        raise UserError(
+            f"torchrun has started {os.environ['WORLD_SIZE']} processes, but trainer.devices times trainer.num_nodes "
+            f"is {trainer.world_size}: set the first to the processes of a machine, the second to the machines."
+        )
+    return trainer
+
+
+def _strategy(config: Config) -> RanksStrategy | str:
+    """Lightning's for one process, ours for several."""
+    chosen = config.trainer.get("strategy", "auto")
+    if chosen not in ("auto", "ddp"):
+        raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
+    several = any(str(config.trainer.get(key, 1)) not in ("1", "auto") for key in ("devices", "num_nodes"))
+    if not several:
+        return "auto"
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.run.torch_threads))  # or Lightning shares out all cores
+    return RanksStrategy()
+
+
+def find_ranks(trainer: Trainer) -> Ranks:
+    """This process among those that the trainer will have."""
+    return Ranks(rank=trainer.global_rank, size=trainer.world_size, local=trainer.num_devices)
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:

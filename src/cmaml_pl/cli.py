@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,11 +21,11 @@ from rich.table import Table
 from cmaml_callbacks import GracefulStop
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
-from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, require_wandb_key
+from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module, require_wandb_key
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.export import export_policy
-from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
+from cmaml_pl.runs import RUN_ID, RunFolder, iterations_done, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
 console = Console(highlight=False)
@@ -35,6 +36,7 @@ EXPECTED_WARNINGS = (
     "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
     ".*dirpath has changed from.*",  # of a run folder that was moved
     ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # ranks agree on what they log
 )
 """Warnings of dependencies that say nothing to a user, by name."""
 
@@ -45,7 +47,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOT
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; bad input ends with exit code 2 and one message."""
     verb, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["help"]
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     try:
@@ -84,13 +87,17 @@ def train(overrides: Sequence[str]) -> RunFolder:
     if iterations_done(checkpoint) >= config.train.meta_iterations:
         console.print(f"{folder.path} has done its {config.train.meta_iterations} meta-iterations.", soft_wrap=True)
         return folder
-    with open_module(config) as module:
+    trainer = build_trainer(config, folder)
+    ranks, main_process = find_ranks(trainer), trainer.is_global_zero
+    if ranks.size > 1:
+        os.environ[RUN_ID] = folder.path.name  # for the processes that Lightning is about to start
+    console = _console(quiet=config.quiet or not main_process)
+    with open_module(config, ranks) as module:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
-        trainer = build_trainer(config, folder)
-        folder.path.mkdir(parents=True, exist_ok=bool(config.run.resume))
-        with folder.lock():
-            configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
+        with folder.claim(new=not config.run.resume) if main_process else nullcontext():
+            if main_process:
+                configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
             module.save_hyperparameters(configuration.flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
@@ -114,6 +121,8 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
     stop = next(callback for callback in callbacks if isinstance(callback, GracefulStop))
     if stop.received is None or trainer.current_epoch == trainer.max_epochs:
         return
+    if not trainer.is_global_zero:
+        sys.exit()  # the first rank's code is the run's; another one here would have Lightning kill it
     logger = find_wandb_logger(trainer)
     if logger is not None and "WANDB_SWEEP_ID" in os.environ:
         logger.experiment.mark_preempting()

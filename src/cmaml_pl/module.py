@@ -1,7 +1,7 @@
 """C-MAML as a LightningModule: the outer update by manual optimisation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -72,7 +72,7 @@ class CMAML(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.actor, self.reward_critic, self.safety_critic = actor, reward_critic, safety_critic
-        self.inner, self.outer, self.rollouts = inner, outer, rollouts
+        self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.estimator = AdvantageEstimator(
             actor, reward_critic, safety_critic, gamma=gamma, cost_gamma=cost_gamma, lmbda=gae_lambda, ridge=ridge
         )
@@ -89,14 +89,18 @@ class CMAML(LightningModule):
         """The meta-optimiser."""
         return self.outer.optimizer(self.actor.parameters())
 
+    def on_fit_start(self) -> None:
+        """Make sure that all ranks compute the same."""
+        self.ranks.require_same(repr(sorted(self.hparams.items())))
+
     def training_step(self, tasks: list[Task], batch_idx: int) -> None:
         """One meta-iteration: adapt to every task, then move the initialisation."""
         started = self._ended or time.perf_counter()
         iteration, failures = self.current_epoch, self.rollouts.env.failures
-        start, inner = self.actor.vector(), self.outer.adaptation(self.inner)
+        start, inner = self.actor.vector(), self.outer.adaptation(self.inner, self.ranks)
 
         played = self.adapt(tasks, inner.steps, ("train", iteration), inner=inner)
-        stages, broken = sound_stages(played)
+        stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         adapted, multiplier = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
 
@@ -109,31 +113,37 @@ class CMAML(LightningModule):
             if weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
                 gradient = gradient + weight * direction
+            gradient = self.ranks.average(gradient, len(adapted))
             self._meta_step(gradient)
-        kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl)
+        kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
 
-        self.actor.normaliser.update(pre.rollout["observation"])
+        self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
         # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
-        self.multiplier.lerp_(multiplier.mean(), inner.multiplier_carry)
-        steps = sum(stage.rollout.numel() for stage in played)
+        self.multiplier.lerp_(self.ranks.mean(multiplier), inner.multiplier_carry)
+        steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
         self.env_steps += steps
         self.pre = pre
-        self._log_stages(stages, "")
+        self._log_stages(stages, "", len(tasks) - broken)
         self._log({"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}, len(tasks))
         self._log({"policy/std": self.actor.log_std.exp().mean()}, len(tasks))
         self._ended = time.perf_counter()
         speed = steps / (self._ended - started)
         self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
-        self._log({"throughput/failed_episodes": self.rollouts.env.failures - failures}, len(tasks))
+        _, failed = self.ranks.place(self.rollouts.env.failures - failures)
+        self._log({"throughput/failed_episodes": failed}, len(tasks))
+        if self.ranks.size > 1:
+            communication = self.ranks.take_seconds() / (self._ended - started)
+            self._log({"throughput/communication_share": communication}, len(tasks))
         self._log({"health/dropped_tasks": broken}, len(tasks))
 
     def on_validation_end(self) -> None:
         """Keep validation out of the throughput, which otherwise counts all from one iteration's end to the next's."""
         self._ended = None
+        self.ranks.take_seconds()
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
         """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
-        self._log_stages(self.adapt(tasks, self.inner.steps, ("validation", batch_idx)), "val/")
+        self._log_stages(self.adapt(tasks, self.inner.steps, ("validation", batch_idx)), "val/", len(tasks))
 
     def adapt(
         self,
@@ -161,7 +171,7 @@ class CMAML(LightningModule):
 
     def safety_weight(self, pre: TaskData) -> Tensor:
         """w(eta), scalar; 0 in the dead band, where the meta-policy's own cost is within its limit."""
-        within = pre.episode_cost.mean() <= pre.cost_limit.mean()
+        within = self.ranks.mean(pre.episode_cost) <= self.ranks.mean(pre.cost_limit)
         if self.dead_band and within:
             return torch.zeros_like(self.eta)
         return safety_weight(self.eta, self.safety_weighting)
@@ -172,7 +182,7 @@ class CMAML(LightningModule):
         assert self.pre is not None, "no meta-iteration has run yet"
         states = self.estimator.transitions(self.pre.rollout)
         value = self.safety_critic(states.features)
-        return episode_cost_from_values(value, states.done, gamma=self.estimator.cost_gamma).mean()
+        return self.ranks.mean(episode_cost_from_values(value, states.done, gamma=self.estimator.cost_gamma))
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Theta <- meta-optimiser step on g."""
@@ -185,28 +195,31 @@ class CMAML(LightningModule):
             parameter.grad = piece.view_as(parameter).clone()
         optimizer.step()
 
-    def _log_stages(self, stages: list[Stage], prefix: str) -> None:
+    def _log_stages(self, stages: list[Stage], prefix: str, tasks: int) -> None:
         pre, post = stages[0], stages[-1]
         steps = [stage.step for stage in stages if stage.step is not None]
-        post_return, post_cost = post.data.episode_return.mean(), post.data.episode_cost.mean()
-        metrics: dict[str, Tensor | float] = {
-            "pre/return": pre.data.episode_return.mean(),
-            "pre/cost": pre.data.episode_cost.mean(),
-            "post/return": post_return,
-            "post/cost": post_cost,
-            # J - max(0, J_C - d), one number to choose settings by; that they count one for one is chosen, not tuned
-            "post/penalised_return": post_return - (post_cost - post.data.cost_limit.mean()).clamp(min=0),
-            "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float().mean(),
-            "lambda/mean": post.multiplier.mean(),
-            "inner/kl": torch.stack([step.kl for step in steps]).mean(),
-            "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(),
-            "inner/infeasible_steps": torch.stack([step.infeasible for step in steps]).float().mean(),
+        rows = {
+            "pre/return": pre.data.episode_return,
+            "pre/cost": pre.data.episode_cost,
+            "post/return": post.data.episode_return,
+            "post/cost": post.data.episode_cost,
+            "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float(),
+            "lambda/mean": post.multiplier,
+            "inner/kl": torch.stack([step.kl for step in steps]).mean(dim=0),
+            "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(dim=0),
+            "inner/infeasible_steps": torch.stack([step.infeasible for step in steps]).float().mean(dim=0),
+            "limit": post.data.cost_limit,
         }
+        means = self.ranks.mean(torch.stack(list(rows.values()), dim=1)).unbind()
+        metrics = dict(zip(rows, means, strict=True))
+        # J - max(0, J_C - d), one number to choose settings by; that they count one for one is chosen, not tuned
+        excess = (metrics["post/cost"] - metrics.pop("limit")).clamp(min=0)
+        metrics["post/penalised_return"] = metrics["post/return"] - excess
         if not prefix:
             metrics["eta"] = self.eta.clone()
-        self._log({prefix + name: value for name, value in metrics.items()}, len(pre.multiplier))
+        self._log({prefix + name: value for name, value in metrics.items()}, tasks)
 
-    def _log(self, metrics: dict[str, Tensor | float], tasks: int) -> None:
+    def _log(self, metrics: Mapping[str, Tensor | float], tasks: int) -> None:
         self.log_dict(
             # float64: environment steps outgrow the whole numbers that float32 holds
             {name: torch.as_tensor(value, dtype=torch.float64) for name, value in metrics.items()},

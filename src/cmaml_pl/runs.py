@@ -29,6 +29,9 @@ MAY_CHANGE = (
 )
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
 
+RUN_ID = "CMAML_RUN_ID"
+"""The variable that tells the processes that Lightning starts what their run is called."""
+
 AUTO = "auto"
 """The value of run.resume that begins a run or goes on with it, whichever it takes."""
 
@@ -78,6 +81,20 @@ class RunFolder:
         return None
 
     @contextmanager
+    def claim(self, *, new: bool) -> Iterator[None]:
+        """Make the folder, which must not exist where the run is `new`, and `lock` it.
+
+        Raises:
+            UserError: it exists, or another process has it.
+        """
+        if new and self.path.exists():
+            hint = f", or go on with it by run.resume={self.last_checkpoint}" if self.last_checkpoint.exists() else ""
+            raise UserError(f"The run folder {self.path} exists and is not overwritten: choose another run.id{hint}.")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            yield
+
+    @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from training in this folder; the system lets go of a lock whose process dies.
 
@@ -112,7 +129,7 @@ class RunFolder:
 def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | None]:
     """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
 
-    A new run gets a folder that does not exist yet; a resumed one goes on in the folder of its checkpoint, with the
+    A new run gets a folder of its own; a resumed one goes on in the folder of its checkpoint, with the
     configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
     where it has done all its meta-iterations, given back as it is; see `iterations_done`.
 
@@ -133,7 +150,8 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     if resume and not config.run.id:
         raise UserError("run.resume=auto needs run.id: it goes on with that run where it has begun.")
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
-    run_id = config.run.id or f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
+    new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
+    run_id = config.run.id or os.environ.get(RUN_ID) or new_id
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
         raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
     config = replace(config, run=replace(config.run, id=run_id))
@@ -141,15 +159,6 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
     newest = folder.newest_good_checkpoint() if resume else None
     if newest:
         return _resumed_run(newest, exp, overrides, may_be_done=True)
-    if folder.path.exists() and not resume:
-        raise UserError(
-            f"The run folder {folder.path} exists and is not overwritten: choose another run.id"
-            + (
-                f", or go on with it by run.resume={folder.last_checkpoint}."
-                if folder.last_checkpoint.exists()
-                else "."
-            )
-        )
     return config, folder, None
 
 

@@ -13,6 +13,7 @@ from tests.test_module import TINY, fit
 from cmaml_callbacks import Health
 from cmaml_pl.assembly import open_module
 from cmaml_pl.config import load
+from cmaml_pl.ranks import Ranks
 
 LIMIT = 3.0
 STEPS = 20
@@ -24,6 +25,7 @@ class Module:
     def __init__(self):
         self.pre = None
         self.predicted = 0.0
+        self.ranks = Ranks()
 
     def roll(self, costs, *, limit=LIMIT):
         """One meta-iteration whose episodes cost `costs`, at most STEPS each."""

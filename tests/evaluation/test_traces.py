@@ -18,7 +18,7 @@ def collect(family, horizon):
     rollouts = Rollouts(env, actor, seed=0)
     tasks = split_tasks(family, "test", cost_limit=1.0)[:2]  # a short batch
     rollouts.set_tasks(tasks)
-    return rollouts, tasks, rollouts.collect(actor.vector().expand(2, -1), "test", 0)
+    return rollouts, tasks, rollouts.collect(actor.vector().expand(3, -1), "test", 0)[:2]
 
 
 def test_a_trace_of_nav2d_is_the_observed_path():
@@ -34,7 +34,7 @@ def test_a_trace_of_nav2d_is_the_observed_path():
         assert trace.positions["hazards"].shape == (10, 2, 2, 2)
         assert trace.lengths == [9, 9]
         assert trace.geometry is None
-    again = rollouts.collect(rollouts._policy._actor[0].vector().expand(2, -1), "test", 0)
+    again = rollouts.collect(rollouts._policy._actor[0].vector().expand(3, -1), "test", 0)[:2]
     assert torch.equal(again["observation"], rollout["observation"])  # a replay leaves nothing behind
 
 

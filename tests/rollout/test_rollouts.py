@@ -1,8 +1,11 @@
+from contextlib import closing
+
 import pytest
 import torch
 from tests.helpers import make_actor
 
 from cmaml_pl.math.gaussian import gaussian_log_prob
+from cmaml_pl.ranks import Ranks
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
 
@@ -66,11 +69,23 @@ def test_a_rollout_keeps_its_numbers_when_the_next_one_is_collected(rollouts):
     assert torch.equal(first["next", "reward"], before["next", "reward"])
 
 
-def test_a_short_batch_of_tasks_gives_as_many_rows(rollouts):
+def test_a_short_batch_of_tasks_is_filled_up_by_repeating_it(rollouts):
     tasks = split_tasks(Nav2DFamily(), "validation", cost_limit=2.0)
-    theta = stacked(rollouts)
-    rollouts.set_tasks(tasks[:2])
-    short = rollouts.collect(theta[:2], "a")
-    assert short.shape == (2, ENVS, HORIZON)
-    rollouts.set_tasks([tasks[0], tasks[1], tasks[0]])
-    assert torch.equal(rollouts.collect(theta[[0, 1, 0]], "a")[:2]["observation"], short["observation"])
+    assert rollouts.set_tasks(tasks[:2]) == ([tasks[0], tasks[1], tasks[0]], 2)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_collect_what_a_single_process_does(size):
+    tasks, actor = split_tasks(Nav2DFamily(), "validation", cost_limit=2.0), make_actor(18, hidden=(8,))
+    theta = actor.vector() + torch.arange(6)[:, None] * 0.05
+
+    def collect(ranks):
+        env = Nav2DFamily().make_env(6 // ranks.size, ENVS, horizon=HORIZON, workers=None)
+        with closing(Rollouts(env, actor, seed=0, ranks=ranks)) as rollouts:
+            rows, own = rollouts.set_tasks(tasks[:5])
+            return rows, own, rollouts.collect(theta[ranks.part(6 // ranks.size)], "a")
+
+    whole, parts = collect(Ranks()), [collect(Ranks(rank, size)) for rank in range(size)]
+    assert [task for rows, _, _ in parts for task in rows] == whole[0]
+    assert sum(own for _, own, _ in parts) == whole[1] == 5
+    torch.testing.assert_close(torch.cat([batch for _, _, batch in parts])["observation"], whole[2]["observation"])

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.tasks.task import Task
 
 Arrays = dict[str, NDArray[Any]]
@@ -28,11 +29,14 @@ class TaskEnv(EnvBase):
     Attributes:
         horizon: steps of an episode.
         failures: episodes so far that ended because their physics failed.
+        ranks: the processes that step rows of one batch, this environment's among them; what is drawn for a row does
+            not depend on how many they are.
         radii: of the kinds of things in `positions`, m: how large figures draw them; a kind without one is a point.
     """
 
     horizon: int
     failures: int = 0
+    ranks: Ranks = ALONE
     radii: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod

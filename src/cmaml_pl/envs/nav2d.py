@@ -115,7 +115,8 @@ class Nav2DEnv(TaskEnv):
         chosen = torch.ones(*self.batch_size, 1, dtype=torch.bool)
         if tensordict is not None and "_reset" in tensordict.keys():
             chosen = tensordict["_reset"].view(*self.batch_size, 1)
-        start = START_NOISE * (2 * torch.rand(self._position.shape, generator=self._generator) - 1)
+        uniform = self.ranks.draw(torch.rand, self._position.shape, generator=self._generator)
+        start = START_NOISE * (2 * uniform - 1)
         self._position = torch.where(chosen, start, self._position)
         self._steps = torch.where(chosen, 0, self._steps)
         no = torch.zeros_like(chosen)

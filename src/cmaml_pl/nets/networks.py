@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from cmaml_pl.ranks import ALONE, Ranks
+
 
 def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Generator) -> nn.Sequential:
     """Tanh layers of `sizes` with orthogonal weights (gain sqrt 2, the last `output_gain`) and zero biases."""
@@ -44,12 +46,11 @@ class ObservationNormaliser(nn.Module):
         return ((observation - mean) / scale).clamp(-self.clip, self.clip)
 
     @torch.no_grad()
-    def update(self, observation: Tensor) -> None:
-        """Merge a batch (..., D) into the moments (Chan, Golub & LeVeque 1983, eq. 2.1)."""
-        batch = observation.flatten(0, -2).double()
-        n, total = batch.shape[0], self.count + batch.shape[0]
-        delta = batch.mean(dim=0) - self.mean
-        squares = self.variance * self.count + batch.var(dim=0, correction=0) * n + delta**2 * self.count * n / total
+    def update(self, observation: Tensor, ranks: Ranks = ALONE) -> None:
+        """Merge a batch (..., D) of every rank into the moments (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+        n, mean, variance = ranks.moments(observation.flatten(0, -2).double())
+        total, delta = self.count + n, mean - self.mean
+        squares = self.variance * self.count + variance * n + delta**2 * self.count * n / total
         self.mean += delta * (n / total)
         self.variance.copy_(squares / total)
         self.count.copy_(total)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -46,7 +47,7 @@ class OuterMethod(ABC):
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The meta-optimiser of theta."""
 
-    def adaptation(self, inner: InnerMethod) -> InnerMethod:
+    def adaptation(self, inner: InnerMethod, ranks: Ranks = ALONE) -> InnerMethod:
         """How the tasks adapt in meta-training; `inner` itself, but for baselines. All else adapts by `inner`."""
         return inner
 

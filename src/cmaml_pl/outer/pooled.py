@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import OuterMethod
-from cmaml_pl.rollout.task_data import TaskData, pool
+from cmaml_pl.ranks import ALONE, Ranks
+from cmaml_pl.rollout.task_data import TaskData, gather, pool
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class PooledSteps:
 
     Attributes:
         inner: takes the step, in a batch of one "task".
+        ranks: hold the tasks; each is sent the data of all.
     """
 
     inner: InnerMethod
+    ranks: Ranks = ALONE
 
     @property
     def method(self) -> str:
@@ -50,7 +53,7 @@ class PooledSteps:
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step; the rows of `theta` and of `multiplier` are alike before it and after it."""
         tasks = len(theta)
-        step = self.inner.step(actor, theta[:1], multiplier[:1], pool(data))
+        step = self.inner.step(actor, theta[:1], multiplier[:1], pool(gather(data, self.ranks)))
         return InnerStep(
             theta=step.theta.expand(tasks, -1).clone(),
             multiplier=step.multiplier.expand(tasks),
@@ -86,9 +89,9 @@ class Pooled(OuterMethod):
         """Gradient descent with step size 1: theta - (theta - theta') = theta'."""
         return torch.optim.SGD(parameters, lr=1.0)
 
-    def adaptation(self, inner: InnerMethod) -> InnerMethod:
+    def adaptation(self, inner: InnerMethod, ranks: Ranks = ALONE) -> InnerMethod:
         """Steps of all tasks together."""
-        return PooledSteps(inner)
+        return PooledSteps(inner, ranks)
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData

@@ -6,6 +6,7 @@ from torch import Tensor
 from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.math.trust_region import line_search
 from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.task_data import TaskData
 
 LINE_SEARCH_RATIO, LINE_SEARCH_TRIES = 0.8, 30
@@ -13,7 +14,9 @@ LINE_SEARCH_RATIO, LINE_SEARCH_TRIES = 0.8, 30
 
 
 @torch.no_grad()
-def limit_step(actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: float | None) -> tuple[Tensor, Tensor]:
+def limit_step(
+    actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: float | None, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
     """Draw the meta-policy back toward where it was, until mean KL(old || new) <= max_kl over its own states.
 
     Args:
@@ -21,6 +24,7 @@ def limit_step(actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: floa
         old: the meta-parameters before it, (P,), which collected `pre`.
         pre: rollouts of `old`.
         max_kl: nats; None leaves the actor as it is.
+        ranks: those that hold tasks.
 
     Returns:
         The divergence that is left, nats, and the share of the step that was taken, both scalar. The share is 0, and
@@ -28,7 +32,7 @@ def limit_step(actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: floa
     """
 
     def kl(candidate: Tensor) -> Tensor:  # (1, P) -> (1,)
-        return mean_kl(actor, candidate.expand(len(pre.features), -1), pre).mean(dim=0, keepdim=True)
+        return ranks.mean(mean_kl(actor, candidate.expand(len(pre.features), -1), pre))[None]
 
     proposed = actor.vector()
     if max_kl is None:

@@ -14,6 +14,7 @@ from torchrl.envs.utils import step_mdp
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.seeding import derive_generator, derive_seed
 from cmaml_pl.tasks.task import Task
 
@@ -26,13 +27,15 @@ class StackedPolicy(TensorDictModuleBase):
     Args:
         actor: the network; its normaliser is used, its own parameters only until `theta` is given.
         num_tasks: rows of the batch.
+        ranks: the processes that step other rows.
     """
 
     in_keys = ("observation",)
     out_keys = ("loc", "scale", "action", "action_log_prob")
 
-    def __init__(self, actor: GaussianActor, num_tasks: int) -> None:
+    def __init__(self, actor: GaussianActor, num_tasks: int, ranks: Ranks) -> None:
         super().__init__()
+        self.ranks = ranks
         # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
         self._actor = [actor]
         self.theta = actor.vector().expand(num_tasks, -1)
@@ -43,7 +46,7 @@ class StackedPolicy(TensorDictModuleBase):
         """Adds loc, scale, action (tasks, envs, A) and action_log_prob (tasks, envs)."""
         actor = self._actor[0]
         loc, scale = actor.stacked(self.theta, actor.normaliser(tensordict["observation"]))
-        noise = torch.randn(loc.shape, generator=self.generator)
+        noise = self.ranks.draw(torch.randn, loc.shape, generator=self.generator)
         action = loc + scale * noise
         return tensordict.update(
             {"loc": loc, "scale": scale, "action": action, "action_log_prob": gaussian_log_prob(loc, scale, action)}
@@ -54,16 +57,17 @@ class Rollouts:
     """Collects one episode from every world of a batch of tasks, through TorchRL's collector.
 
     Args:
-        env: environment with batch [tasks, envs]; closed by `close`.
+        env: environment with batch [tasks, envs], this rank's rows; closed by `close`.
         actor: the policy network that runs the parameters.
         seed: the configuration's seed.
+        ranks: the processes that share a batch of tasks.
     """
 
-    def __init__(self, env: TaskEnv, actor: GaussianActor, *, seed: int) -> None:
+    def __init__(self, env: TaskEnv, actor: GaussianActor, *, seed: int, ranks: Ranks = ALONE) -> None:
         self.env = env
         self.seed = seed
-        self._policy = StackedPolicy(actor, self.num_tasks)
-        self._given = self.num_tasks
+        self.ranks = env.ranks = ranks
+        self._policy = StackedPolicy(actor, self.num_tasks, ranks)
 
     @cached_property
     def _batches(self) -> Iterator[TensorDictBase]:
@@ -82,19 +86,25 @@ class Rollouts:
 
     @property
     def num_tasks(self) -> int:
-        """Tasks in a batch."""
+        """Tasks in this rank's part of a batch."""
         return int(self.env.batch_size[0])
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """The tasks of the following rollouts; a short batch is filled up by repeating it."""
-        self._given = len(tasks)
-        self.env.set_tasks([tasks[i % len(tasks)] for i in range(self.num_tasks)])
+    def set_tasks(self, tasks: Sequence[Task]) -> tuple[list[Task], int]:
+        """The batch of the following rollouts; a short one is filled up by repeating it.
+
+        Returns:
+            The tasks of this rank's rows, and how many of these, from the first one on, do not merely fill up.
+        """
+        part = self.ranks.part(self.num_tasks)
+        rows = [tasks[i % len(tasks)] for i in range(part.start, part.stop)]
+        self.env.set_tasks(rows)
+        return rows, len(tasks[part])
 
     def collect(self, theta: Tensor, *stream: str | int) -> TensorDict:
         """One rollout from fresh resets.
 
         Args:
-            theta: parameters of the tasks that were set, (tasks, P).
+            theta: parameters of the tasks of this rank's rows, (tasks, P).
             stream: names the random stream of this rollout: the same names give the same numbers.
 
         Returns:
@@ -102,11 +112,11 @@ class Rollouts:
             observation, reward, cost, done, terminated, truncated.
         """
         batches = self._batches  # before anything is seeded: a new collector tries the policy out
-        self._policy.theta = theta[torch.arange(self.num_tasks) % len(theta)]
+        self._policy.theta = theta
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         batch: TensorDict = next(batches)
-        return batch[: self._given]
+        return batch
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
         """Play the actions of a rollout again, from the same resets, and look at the environment along the way.

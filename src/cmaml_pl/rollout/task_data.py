@@ -10,6 +10,7 @@ from torch import Tensor
 from cmaml_pl.math.advantages import mean_episode_sum
 from cmaml_pl.nets.critics import Transitions, advantages, read_transitions
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ def pool(data: TaskData) -> TaskData:
         return value.mean(dim=0, keepdim=True) if value.ndim == 1 else value.flatten(0, 1)[None]
 
     return TaskData(**{field.name: merge(getattr(data, field.name)) for field in dataclasses.fields(data)})
+
+
+def gather(data: TaskData, ranks: Ranks) -> TaskData:
+    """The tasks of all ranks."""
+    return TaskData(**{name: ranks.gather(rows) for name, rows in vars(data).items()})
 
 
 @dataclass(frozen=True)

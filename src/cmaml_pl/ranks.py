@@ -1,0 +1,120 @@
+"""The processes that share a meta-batch: each adapts to its own tasks, and what they learn is brought together."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cmaml_pl.errors import UserError
+
+
+@dataclass(eq=False)
+class Ranks:
+    """This process among those of the run; by default it is the only one, and nothing is sent.
+
+    Rank r holds the r-th of `size` equal parts of every batch of tasks. All ranks have to call the same methods in the
+    same order, and all get the same bits back.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: number of processes.
+        local: number of those on this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 1
+    _seconds: float = field(default=0.0, init=False)
+
+    def part(self, rows: int) -> slice:
+        """The rows of this rank, where every rank has `rows`."""
+        return slice(self.rank * rows, (self.rank + 1) * rows)
+
+    def draw(self, sample: Callable[..., Tensor], shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
+        """Random numbers of this rank's rows, `shape`: those that a single process with all rows would draw for them.
+
+        Args:
+            sample: torch.rand or torch.randn.
+            shape: (rows, ...).
+            generator: in the same state on all ranks.
+        """
+        rows, *rest = shape
+        return sample((rows * self.size, *rest), generator=generator)[self.part(rows)]
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Put the sum over the ranks in place of every tensor, in one message; all are of one dtype."""
+        if self.size == 1:
+            return
+        packed = torch.cat([tensor.detach().flatten() for tensor in tensors])
+        self._communicate(lambda: dist.all_reduce(packed))
+        for tensor, piece in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.detach().copy_(piece.view_as(tensor))
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Mean over the rows of all ranks, (rows, ...) -> (...); a rank may have fewer than others, or none."""
+        return self.average(rows.mean(dim=0), len(rows))
+
+    def average(self, mean: Tensor, rows: int) -> Tensor:
+        """Mean over the rows of all ranks, from the `mean` over this rank's own; without effect where it has none."""
+        if self.size == 1:
+            return mean
+        total = mean * rows if rows else torch.zeros_like(mean)
+        count = total.new_tensor(float(rows))
+        self.sum_([total, count])
+        return total / count
+
+    def moments(self, rows: Tensor) -> tuple[int, Tensor, Tensor]:
+        """Number, mean and variance of the rows of all ranks, (rows, ...) -> (), (...), (...)."""
+        _, total = self.place(len(rows))
+        mean = self.mean(rows)
+        return total, mean, self.mean((rows - mean) ** 2)
+
+    def place(self, rows: int) -> tuple[int, int]:
+        """Where the first of this rank's `rows` is among the rows of all ranks, and how many these are."""
+        counts = self.gather(torch.tensor([rows])).tolist()
+        return sum(counts[: self.rank]), sum(counts)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks, as many from each, (rows, ...) -> (size * rows, ...)."""
+        if self.size == 1:
+            return rows
+        pieces = [torch.empty_like(rows) for _ in range(self.size)]
+        self._communicate(lambda: dist.all_gather(pieces, rows.contiguous()))
+        return torch.cat(pieces)
+
+    def require_same(self, configuration: str) -> None:
+        """Compare what the ranks were told.
+
+        Raises:
+            UserError: they differ.
+        """
+        told = self.gather(torch.tensor([crc32(configuration.encode())]))
+        if (told != told[0]).any():
+            raise UserError(
+                "The processes of this run were given different configurations: start each by the same command, and "
+                "name the run by run.id."
+            )
+
+    def take_seconds(self) -> float:
+        """Time spent in communication, with the waiting for slower ranks, since this was asked for last."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def _communicate(self, send: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        try:
+            send()
+        except RuntimeError as error:
+            raise UserError(
+                f"Rank {self.rank} of {self.size} has lost the others ({str(error).split('. ')[0]}). One of them has "
+                "ended: see what it says, and go on from the last checkpoint."
+            ) from None
+        self._seconds += time.perf_counter() - started
+
+
+ALONE = Ranks()
+"""The only process there is."""

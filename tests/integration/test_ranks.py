@@ -1,0 +1,164 @@
+"""Several processes that share a meta-batch."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, lines
+from tests.same_rollouts import train_on
+
+from cmaml_pl.cli import main
+from cmaml_pl.runs import RunFolder, load_checkpoint
+
+# conjugate gradients make much of rounding in so few data: two iterations, before they do
+THREE = [*TINY, *DISABLED, "exp=nav2d", "train.meta_iterations=3", "train.validate_every=3", "inner.cg_iterations=2"]
+LONG = [*THREE, "train.meta_iterations=100"]
+# 5 validation tasks in batches of 2: of the last batch, the second of two ranks has none
+ARMS = {
+    "cmaml": ["tasks.validation=5", "safety.eta=0.5", "safety.dead_band=false", "outer.passes=2", "outer.max_kl=1e-3"],
+    "cmaml_reptile": ["arm=cmaml_reptile", "inner.cost_limit=0"],
+    "pretrain": ["arm=pretrain", "inner.cost_limit=0"],
+}
+
+
+def run_two(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """What a command prints that Lightning starts a second time."""
+    result = subprocess.run(
+        [sys.executable, "-m", *arguments, "trainer.devices=2", "trainer.strategy=ddp"],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
+    )  # fmt: skip
+    assert result.returncode == code, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def assert_equal(one: RunFolder, two: RunFolder) -> None:
+    """The same parameters and metrics after training; the speed is left out."""
+    expected, found = final_state(one.path), final_state(two.path)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-8)
+    for mine, other in zip(lines(one.metrics), lines(two.metrics), strict=True):
+        for name in (name for name in mine if not name.startswith("throughput/env_steps_per_s")):
+            assert float(other[name] or 0) == pytest.approx(float(mine[name] or 0), rel=1e-6, abs=1e-8), name
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_two_ranks_compute_what_one_does_on_the_same_rollouts(arm, tmp_path):
+    file, arguments = tmp_path / "rollouts", [*THREE, *ARMS[arm], f"run.dir={tmp_path}", "quiet=true"]
+    train_on(file, [*arguments, "run.id=recorded"])
+    train_on(file, [*arguments, "run.id=one"])
+    gradients = torch.load(file.with_suffix(".gradients"), weights_only=True)
+    run_two("tests.same_rollouts", str(file), *arguments, "run.id=two", cwd=tmp_path)
+    for one, two in zip(gradients, torch.load(file.with_suffix(".gradients"), weights_only=True), strict=True):
+        assert one.norm() > 0
+        torch.testing.assert_close(two, one, rtol=0, atol=1e-8)
+    assert_equal(*(RunFolder(tmp_path / "nav2d" / name) for name in ("one", "two")))
+
+
+@pytest.mark.parametrize("broken", [[0], [0, 1]])
+def test_tasks_that_break_are_left_out_of_the_mean_over_all_ranks(broken, tmp_path):
+    """One of four tasks, or both of the first rank's."""
+    four = [*THREE, "train.tasks_per_batch=4", f"run.dir={tmp_path}", "quiet=true"]
+    file = tmp_path / "rollouts"
+    train_on(file, [*four, "run.id=recorded"])
+    kept = torch.load(file, weights_only=True)
+    for stream, rollout in kept.items():
+        if stream.startswith("('train', 1"):
+            rollout["next"]["reward"][broken] = torch.nan
+    torch.save(kept, file)
+    train_on(file, [*four, "run.id=one"])
+    run_two("tests.same_rollouts", str(file), *four, "run.id=two", cwd=tmp_path)
+    one, two = (RunFolder(tmp_path / "nav2d" / name) for name in ("one", "two"))
+    assert [float(line["health/dropped_tasks"]) for line in lines(one.metrics)] == [0, len(broken), 0]
+    assert_equal(one, two)
+
+
+def start_two(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A run of two ranks that has done some iterations."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cmaml_pl", "train", *LONG, "trainer.devices=2", "run.id=a", *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (metrics := RunFolder(folder / "runs/nav2d/a").metrics).exists() or len(lines(metrics)) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
+    process = start_two(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    printed = "".join(process.communicate(timeout=60))
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert "Traceback" not in printed
+    folder = RunFolder(tmp_path / "runs/nav2d/a")
+    stopped = len(lines(folder.metrics))
+    assert printed.count("Go on with run.resume=") == 1
+    assert int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == stopped
+    on = [f"run.resume={folder.path}", f"train.meta_iterations={stopped + 2}", "trainer.devices=1"]
+    cmaml("train", *on, cwd=tmp_path)
+    assert [int(line["iteration"]) for line in lines(folder.metrics)] == [*range(1, stopped + 3)]
+
+
+def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(tmp_path):
+    process = start_two(tmp_path)
+    [second] = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(process.pid)], text=True).split()
+    os.kill(int(second), signal.SIGKILL)
+    printed = "".join(process.communicate(timeout=60))
+    assert process.returncode == 2, printed
+    assert "Rank 0 of 2 has lost the others" in printed
+    assert "Traceback" not in printed
+    folder = RunFolder(tmp_path / "runs/nav2d/a")
+    assert int(load_checkpoint(folder.newest_good_checkpoint())["epoch"]) + 1 >= 3
+
+
+def test_torchrun_starts_the_ranks_as_well(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cmaml_pl"]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = subprocess.run(
+            [*torchrun, "train", *THREE, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return result.returncode, result.stdout + result.stderr
+
+    code, printed = run("trainer.devices=2", "run.id=a")
+    assert code == 0, printed
+    assert len(lines(tmp_path / "runs/nav2d/a/metrics.csv")) == 3
+    code, printed = run("trainer.devices=2")
+    assert code != 0
+    assert "name the run by run.id" in printed
+
+
+def test_torchruns_processes_must_be_those_of_the_trainer(tmp_path, monkeypatch, capsys):
+    for name, value in {"TORCHELASTIC_RUN_ID": "0", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(["train", *THREE, f"run.dir={tmp_path}", "run.id=a"])
+    assert "torchrun has started 2 processes, but" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trainer.devices=3"], "train.tasks_per_batch is 2, but must be a multiple of the 3 processes"),
+        (["trainer.devices=2", "trainer.strategy=fsdp"], "trainer.strategy is 'fsdp', but must be ddp"),
+        (["trainer.devices=0"], "Lightning's Trainer refuses the section trainer"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *THREE, f"run.dir={tmp_path}", *arguments])
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
