@@ -24,7 +24,7 @@ from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, requ
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.export import export_policy
-from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
+from cmaml_pl.runs import RunFolder, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
 console = Console(highlight=False)
@@ -81,7 +81,7 @@ def train(overrides: Sequence[str]) -> RunFolder:
     """Meta-train an experiment, exp=NAME [arm=NAME], or go on with a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
     console = _console(quiet=config.quiet)
-    if iterations_done(checkpoint) >= config.train.meta_iterations:
+    if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
         console.print(f"{folder.path} has done its {config.train.meta_iterations} meta-iterations.", soft_wrap=True)
         return folder
     with open_module(config) as module:
@@ -94,7 +94,8 @@ def train(overrides: Sequence[str]) -> RunFolder:
             module.save_hyperparameters(configuration.flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
-            trainer.fit(module, build_datamodule(config), ckpt_path=checkpoint, weights_only=True)
+            path = checkpoint.path if checkpoint else None
+            trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _print_summary(console, metrics, cost_limit=config.inner.cost_limit)
