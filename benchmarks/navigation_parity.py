@@ -218,7 +218,7 @@ def trained_policy(actor: GaussianActor, env: NavigationEnv, seed: int) -> Polic
 
 def load_actor(checkpoint: Path) -> GaussianActor:
     """The actor of a checkpoint of training, with its observation normaliser."""
-    stored = load_checkpoint(checkpoint)["state_dict"]
+    stored = load_checkpoint(checkpoint).content["state_dict"]
     state = {name.removeprefix("actor."): value for name, value in stored.items() if name.startswith("actor.")}
     widths = [value.shape for name, value in state.items() if name.startswith("mean.") and name.endswith(".weight")]
     actor = GaussianActor(

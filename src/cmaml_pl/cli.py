@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +24,7 @@ from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.export import export_policy
-from cmaml_pl.runs import RUN_ID, RunFolder, iterations_done, prepare_run, restore
+from cmaml_pl.runs import RUN_ID, RunFolder, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
 console = Console(highlight=False)
@@ -84,24 +83,22 @@ def train(overrides: Sequence[str]) -> RunFolder:
     """Meta-train an experiment, exp=NAME [arm=NAME], or go on with a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
     console = _console(quiet=config.quiet)
-    if iterations_done(checkpoint) >= config.train.meta_iterations:
+    if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
         console.print(f"{folder.path} has done its {config.train.meta_iterations} meta-iterations.", soft_wrap=True)
         return folder
     trainer = build_trainer(config, folder)
-    ranks, main_process = find_ranks(trainer), trainer.is_global_zero
+    console, ranks = _console(quiet=config.quiet or not trainer.is_global_zero), find_ranks(trainer)
     if ranks.size > 1:
         os.environ[RUN_ID] = folder.path.name  # for the processes that Lightning is about to start
-    console = _console(quiet=config.quiet or not main_process)
     with open_module(config, ranks) as module:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
-        with folder.claim(new=not config.run.resume) if main_process else nullcontext():
-            if main_process:
-                configuration.save(replace(config, quiet=False), folder.config)  # quiet is the call, not the run
+        with folder.claim(config) if trainer.is_global_zero else nullcontext():
             module.save_hyperparameters(configuration.flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
-            trainer.fit(module, build_datamodule(config), ckpt_path=checkpoint, weights_only=True)
+            path = checkpoint.path if checkpoint else None
+            trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _print_summary(console, metrics, cost_limit=config.inner.cost_limit)
@@ -200,7 +197,7 @@ def _console(*, quiet: bool) -> Console:
 def _wandb_run(trainer: Trainer) -> dict[str, str]:
     """Where the W&B run is: its address, or the command that uploads an offline one."""
     logger = find_wandb_logger(trainer)
-    if logger is None:
+    if logger is None or not trainer.is_global_zero:
         return {}
     run = logger.experiment
     if not run.offline:

@@ -16,7 +16,7 @@ from cmaml_pl import __version__
 from cmaml_pl.assembly import open_module
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.runs import find_checkpoint, iterations_done, open_run, restore
+from cmaml_pl.runs import load_checkpoint, open_run, restore
 from cmaml_pl.seeding import derive_generator
 
 TENSORS, DESCRIPTION, ONNX = "policy.safetensors", "policy.json", "policy.onnx"
@@ -50,9 +50,8 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
     Raises:
         UserError: there is no such checkpoint, or a file does not give its actions.
     """
-    folder, checkpoint = find_checkpoint(path)
-    iterations = iterations_done(checkpoint)
-    config, _ = open_run(folder.path)
+    checkpoint = load_checkpoint(path)
+    config, folder = open_run(checkpoint.folder.path)
     with open_module(config) as module:
         restore(module, checkpoint)
         actor, bounds = module.actor, module.rollouts.env.action_spec
@@ -62,7 +61,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         "exp": config.exp,
         "arm": config.arm,
         "seed": config.seed,
-        "meta_iterations": iterations,
+        "meta_iterations": checkpoint.iterations,
         "family": config.tasks.family,
         "env_id": getattr(config.tasks, "env_id", None),
         "observation_size": actor.normaliser.mean.numel(),

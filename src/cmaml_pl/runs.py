@@ -37,6 +37,24 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read: its file, and the tensors and plain values in it."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def iterations(self) -> int:
+        """Meta-iterations behind it."""
+        return int(self.content["epoch"]) + 1
+
+    @property
+    def folder(self) -> "RunFolder":
+        """Of the run that wrote it."""
+        return RunFolder(self.path.resolve().parent.parent)
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """The files of one run."""
 
@@ -62,7 +80,7 @@ class RunFolder:
         """The newest checkpoint."""
         return self.checkpoints / "last.ckpt"
 
-    def newest_good_checkpoint(self) -> Path | None:
+    def newest_good_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint that can be read, None before the first; one that cannot is skipped with a warning.
 
         Raises:
@@ -71,27 +89,26 @@ class RunFolder:
         found = [path for path in (self.last_checkpoint, previous(self.last_checkpoint)) if path.exists()]
         for path in found:
             try:
-                load_checkpoint(path)
+                return load_checkpoint(path)
             except UserError as error:
                 logger.warning("%s It is skipped.", error)
-            else:
-                return path
         if found:
             raise UserError(f"No checkpoint in {self.checkpoints} can be read: remove the folder to begin anew.")
         return None
 
     @contextmanager
-    def claim(self, *, new: bool) -> Iterator[None]:
-        """Make the folder, which must not exist where the run is `new`, and `lock` it.
+    def claim(self, config: Config) -> Iterator[None]:
+        """Make the folder with its config.yaml, and `lock` it.
 
         Raises:
-            UserError: it exists, or another process has it.
+            UserError: it exists, though the run is not resumed, or another process has it.
         """
-        if new and self.path.exists():
+        if self.path.exists() and not config.run.resume:
             hint = f", or go on with it by run.resume={self.last_checkpoint}" if self.last_checkpoint.exists() else ""
             raise UserError(f"The run folder {self.path} exists and is not overwritten: choose another run.id{hint}.")
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
+            configuration.save(replace(config, quiet=False), self.config)  # quiet is the call, not the run
             yield
 
     @contextmanager
@@ -126,12 +143,12 @@ class RunFolder:
         return self.path / "measurements"
 
 
-def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | None]:
+def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint | None]:
     """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
 
     A new run gets a folder of its own; a resumed one goes on in the folder of its checkpoint, with the
     configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
-    where it has done all its meta-iterations, given back as it is; see `iterations_done`.
+    where it has done all its meta-iterations, given back as it is.
 
     Under a W&B sweep agent it is the agent that names the run, which goes on where it has begun; see `agent_overrides`.
     """
@@ -143,7 +160,7 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Path | Non
         for key in ("run.id", "run.dir"):
             if configuration.requested(requested, key) is not None:
                 raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
-        return _resumed_run(Path(str(resume)), exp, overrides)
+        return _resumed_run(load_checkpoint(Path(str(resume))), exp, overrides)
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.experiments())}.")
     config = configuration.load(str(exp), overrides)
@@ -183,14 +200,13 @@ def agent_overrides(environ: Mapping[str, str]) -> list[str]:
 
 
 def _resumed_run(
-    checkpoint: Path, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
-) -> tuple[Config, RunFolder, Path]:
-    folder, checkpoint = find_checkpoint(checkpoint)
-    content = load_checkpoint(checkpoint)
-    config = configuration.read(folder.config, overrides)
-    stored = content.get("hyper_parameters", {})
+    checkpoint: Checkpoint, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
+) -> tuple[Config, RunFolder, Checkpoint]:
+    path = checkpoint.path
+    config = configuration.read(checkpoint.folder.config, overrides)
+    stored = checkpoint.content.get("hyper_parameters", {})
     if exp and stored.get("exp") != exp:
-        raise UserError(f"{checkpoint} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
+        raise UserError(f"{path} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
     differing = [
         f"{key} is {value!r} here and {stored.get(key)!r} there"
         for key, value in configuration.flatten(config).items()
@@ -198,35 +214,27 @@ def _resumed_run(
     ]
     if differing:
         raise UserError(
-            f"{checkpoint} is from another configuration: {'; '.join(differing)}. Leave these keys as they were, or "
+            f"{path} is from another configuration: {'; '.join(differing)}. Leave these keys as they were, or "
             "start a new run."
         )
-    done = int(content["epoch"]) + 1
-    if done >= config.train.meta_iterations and not may_be_done:
+    if checkpoint.iterations >= config.train.meta_iterations and not may_be_done:
         raise UserError(
-            f"{checkpoint} has done {done} meta-iterations, and train.meta_iterations, the total, is "
+            f"{path} has done {checkpoint.iterations} meta-iterations, and train.meta_iterations, the total, is "
             f"{config.train.meta_iterations}: raise it to go on."
         )
-    return config, folder, checkpoint
+    return config, checkpoint.folder, checkpoint
 
 
-def find_checkpoint(path: Path) -> tuple[RunFolder, Path]:
-    """The run folder and the checkpoint that a path to either of them names."""
-    checkpoint = RunFolder(path).last_checkpoint if path.is_dir() else path
-    return RunFolder(checkpoint.resolve().parent.parent), checkpoint
-
-
-def iterations_done(checkpoint: Path | None) -> int:
-    """Meta-iterations behind a checkpoint; 0 without one."""
-    return int(load_checkpoint(checkpoint)["epoch"]) + 1 if checkpoint else 0
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's tensors and plain values; code in it is refused.
+
+    Args:
+        path: of the checkpoint, or of a run folder for its newest one.
 
     Raises:
         UserError: it is missing, cut off, something else, or holds more than tensors and plain values.
     """
+    path = RunFolder(path).last_checkpoint if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"The checkpoint {path} does not exist.")
     try:
@@ -239,7 +247,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
         raise UserError(f"{path} is not a checkpoint of cmaml_pl.")
-    return content
+    return Checkpoint(path, content)
 
 
 def open_run(path: Path) -> tuple[Config, RunFolder]:
@@ -254,9 +262,9 @@ def open_run(path: Path) -> tuple[Config, RunFolder]:
     return configuration.read(folder.config), folder
 
 
-def restore(module: nn.Module, checkpoint: Path) -> None:
+def restore(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Give a module the parameters and buffers of a checkpoint."""
     try:
-        module.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        module.load_state_dict(checkpoint.content["state_dict"])
     except RuntimeError as error:
-        raise UserError(f"{checkpoint} is from another configuration: {error}") from None
+        raise UserError(f"{checkpoint.path} is from another configuration: {error}") from None

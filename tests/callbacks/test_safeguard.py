@@ -234,7 +234,7 @@ def test_too_many_in_a_row_end_the_run_and_name_a_checkpoint_from_before(tmp_pat
         train(tmp_path, Fault((2, 3, 4)), "train.max_dropped=3", iterations=6)
     checkpoint = RunFolder(tmp_path).last_checkpoint
     assert f"last good checkpoint is {checkpoint}, of meta-iteration 2." in str(error.value)
-    content = load_checkpoint(checkpoint)
+    content = load_checkpoint(checkpoint).content
     assert content["epoch"] + 1 == 2
     for name, value in tensors({key: content[key] for key in ("state_dict", "optimizer_states", "callbacks")}).items():
         assert value.isfinite().all() or "LastCheckpoint" in name, name

@@ -71,7 +71,7 @@ def test_a_run_that_is_killed_at_ten_random_moments_ends_as_one_that_is_not(proc
     assert killed == KILLS, f"the run was done after {killed} kills: {progress}"
     # each stretch got further; what a kill can cost is the iteration that it hits, which is computed again
     assert progress == sorted(set(progress)), progress
-    assert int(load_checkpoint(folder.newest_good_checkpoint())["epoch"]) + 1 in (progress[-1] - 1, progress[-1])
+    assert folder.newest_good_checkpoint().iterations in (progress[-1] - 1, progress[-1])
     cmaml("train", "exp=nav2d", "run.id=a", "run.resume=auto", *LONG, cwd=tmp_path)
     assert_equal(folder, uninterrupted)
 
@@ -91,7 +91,7 @@ def test_a_signal_ends_the_run_after_its_iteration_with_a_code_that_asks_for_mor
     assert f"Stopped by {number.name}. Go on with run.resume={folder.last_checkpoint.relative_to(tmp_path)}" in printed
     stopped = done(folder)
     assert 3 <= stopped < 100
-    assert int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == stopped
+    assert load_checkpoint(folder.last_checkpoint).iterations == stopped
     cmaml("train", "exp=nav2d", "run.id=a", "run.resume=auto", *LONG, cwd=tmp_path)
     assert_equal(folder, uninterrupted)
 
@@ -107,7 +107,7 @@ def test_a_signal_ends_the_run_with_a_whole_iteration_whenever_it_comes(hook, tm
         train([*LONG, f"run.dir={tmp_path}"])
     assert stopped.value.code == 128 + signal.SIGTERM
     folder = RunFolder(tmp_path / "nav2d/a")
-    assert done(folder) == int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == 2
+    assert done(folder) == load_checkpoint(folder.last_checkpoint).iterations == 2
 
 
 SHORT = [*TINY, *DISABLED, "train.meta_iterations=3"]
@@ -134,8 +134,8 @@ def test_a_torn_checkpoint_is_skipped_for_the_one_before(tenth, short, tmp_path,
     content = folder.last_checkpoint.read_bytes()
     folder.last_checkpoint.write_bytes(content[: len(content) * tenth // 10])
     newest = folder.newest_good_checkpoint()
-    assert newest == folder.checkpoints / "previous.ckpt"
-    assert int(load_checkpoint(newest)["epoch"]) + 1 == 2
+    assert newest.path == folder.checkpoints / "previous.ckpt"
+    assert newest.iterations == 2
     assert "last.ckpt cannot be read: it is cut off" in caplog.text
     assert "It is skipped" in caplog.text
 

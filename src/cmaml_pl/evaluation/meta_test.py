@@ -16,7 +16,7 @@ from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import Config
 from cmaml_pl.evaluation.traces import Trace, record_traces
 from cmaml_pl.math.advantages import episode_sums
-from cmaml_pl.runs import RunFolder, restore
+from cmaml_pl.runs import RunFolder, load_checkpoint, restore
 from cmaml_pl.tasks.task import Task
 
 Row = dict[str, str | int | float]
@@ -91,7 +91,7 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
     traces: list[Trace] = []
     with open_module(config) as module:
         theta = module.actor.vector()
-        restore(module, checkpoint)
+        restore(module, load_checkpoint(checkpoint))
         if start == LEARNED:
             theta = module.actor.vector()
         for index, tasks in enumerate(build_datamodule(config).test_dataloader()):

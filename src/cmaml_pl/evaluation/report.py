@@ -19,7 +19,7 @@ from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, Row, measure
 from cmaml_pl.evaluation.statistics import Estimate, Summary, summarise
 from cmaml_pl.evaluation.tables import comparison_table, summary_table
 from cmaml_pl.evaluation.traces import Trace
-from cmaml_pl.runs import iterations_done
+from cmaml_pl.runs import load_checkpoint
 
 REQUEST = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
@@ -61,7 +61,7 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
     runs = open_runs(paths)
     steps = steps or max(run.config.inner.steps for run in runs)
     for run in runs:
-        done, total = iterations_done(run.folder.last_checkpoint), run.config.train.meta_iterations
+        done, total = load_checkpoint(run.folder.last_checkpoint).iterations, run.config.train.meta_iterations
         if done < total:
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
     folder = _prepare_folder(runs, steps, out)

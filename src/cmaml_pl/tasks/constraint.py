@@ -1,18 +1,22 @@
 """The family whose task is what costs, and how much of it is allowed."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.tasks.ranges import TEST_RANGES, check_ranges, draw
+from cmaml_pl.tasks.navigation import NavigationFamily
+from cmaml_pl.tasks.ranges import check_ranges
 from cmaml_pl.tasks.task import Task
 
+if TYPE_CHECKING:
+    from cmaml_pl.envs.navigation import NavigationEnv
 
-@dataclass(frozen=True)
-class ConstraintFamily:
+
+@dataclass(frozen=True, kw_only=True)
+class ConstraintFamily(NavigationFamily):
     """Safety-Gymnasium's own task with a fixed layout and its own constraint: which objects cost, and the limit d^p.
 
     Every non-empty choice among `groups` is as likely as any other: `cost_hazards` = 1 and `cost_vases` = 0 is a task,
@@ -23,26 +27,15 @@ class ConstraintFamily:
     here it is not, and the critic learns what a place costs on the average of the tasks.
 
     Attributes:
-        env_id: Safety-Gymnasium id.
-        engine: mode of NavigationEnv.
-        first_layout: layout seed of task 0; task i has `first_layout` + i.
         groups: the kinds of objects that cost in some tasks and not in others.
         limit_factors: range of d^p, as a factor of the cost limit of the configuration (inner.cost_limit); uniform.
         outside_limit_factors: the wider range, which test tasks outside the training range come from.
-        test_range: whether test tasks have limits inside or outside the training range.
     """
 
     family: str = "constraint"
-    train: int = bounded(1000, low=1)
-    validation: int = bounded(8, low=1)
-    test: int = bounded(16, low=1)
-    env_id: str = "SafetyPointGoal1-v0"
-    engine: str = bounded("fast", choices=("fast", "exact"))
-    first_layout: int = bounded(0, low=0)
     groups: list[str] = bounded(["hazards", "vases"])
     limit_factors: list[float] = bounded([0.5, 1.5], low=0)
     outside_limit_factors: list[float] = bounded([0.2, 2.5], low=0)
-    test_range: str = bounded("inside", choices=TEST_RANGES)
 
     def __post_init__(self) -> None:
         """Check the groups and the ranges."""
@@ -53,18 +46,14 @@ class ConstraintFamily:
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily; `cost_limit` is what the task's factor is of."""
         rng = np.random.default_rng([5, task_id])  # the constraints' stream; the layout has its own
-        outside = self.test_range == "outside" and task_id >= self.train + self.validation
-        factor = draw(rng, self.limit_factors, self.outside_limit_factors if outside else None)
+        factor = self.draw(rng, task_id, self.limit_factors, self.outside_limit_factors)
         choice = int(rng.integers(1, 2 ** len(self.groups)))  # bit i says whether group i costs
         weights = {f"cost_{name}": float(choice >> i & 1) for i, name in enumerate(self.groups)}
         return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights)
 
-    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
-        """See TaskFamily."""
-        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
-        from cmaml_pl.envs.navigation import NavigationEnv
-
-        env = NavigationEnv(self.env_id, num_tasks, num_envs, mode=self.engine, num_threads=workers, horizon=horizon)
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> "NavigationEnv":
+        """See TaskFamily; the groups are checked against what can cost there."""
+        env = super().make_env(num_tasks, num_envs, horizon=horizon, workers=workers)
         for name in self.groups:
             if name not in env.cost_groups:
                 raise UserError(

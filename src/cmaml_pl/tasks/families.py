@@ -5,9 +5,9 @@ A family is a frozen dataclass: its fields are the section `tasks` of the config
 
 import logging
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -20,28 +20,21 @@ from cmaml_pl.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 
-class TaskFamily(Protocol):
-    """A distribution T over tasks, split into disjoint ranges of task ids."""
+@dataclass(frozen=True, kw_only=True)
+class TaskFamily(ABC):
+    """A distribution T over tasks, split into disjoint ranges of task ids.
 
-    @property
-    def family(self) -> str:
-        """Registry name."""
-        ...
+    Attributes:
+        family: registry name.
+        train: number of training tasks.
+        validation: number of validation tasks.
+        test: number of test tasks.
+    """
 
-    @property
-    def train(self) -> int:
-        """Number of training tasks."""
-        ...
-
-    @property
-    def validation(self) -> int:
-        """Number of validation tasks."""
-        ...
-
-    @property
-    def test(self) -> int:
-        """Number of test tasks."""
-        ...
+    family: str
+    train: int = bounded(1000, low=1)
+    validation: int = bounded(8, low=1)
+    test: int = bounded(16, low=1)
 
     @abstractmethod
     def task(self, task_id: int, *, cost_limit: float) -> Task:
@@ -59,6 +52,22 @@ class TaskFamily(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class RangedFamily(TaskFamily):
+    """A family whose tasks are drawn from ranges, and test tasks, if one likes, from outside of them.
+
+    Attributes:
+        test_range: whether test tasks are drawn inside or outside the training range.
+    """
+
+    test_range: str = bounded("inside", choices=TEST_RANGES)
+
+    def draw(self, rng: np.random.Generator, task_id: int, inside: Sequence[float], outside: Sequence[float]) -> float:
+        """Uniformly from `inside` or, for a test task outside the training range, the rest of the wider `outside`."""
+        is_outside = self.test_range == "outside" and task_id >= self.train + self.validation
+        return draw(rng, inside, outside if is_outside else None)
+
+
 def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Task]:
     """All tasks of a split, "train", "validation" or "test": consecutive ranges of ids, so they never overlap."""
     starts = {"train": 0, "validation": family.train, "test": family.train + family.validation}
@@ -66,27 +75,21 @@ def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Ta
     return [family.task(starts[split] + i, cost_limit=cost_limit) for i in range(sizes[split])]
 
 
-@dataclass(frozen=True)
-class Nav2DFamily:
+@dataclass(frozen=True, kw_only=True)
+class Nav2DFamily(RangedFamily):
     """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; every task has its hazards.
 
-    Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards.
-
-    Attributes:
-        test_range: whether goals of test tasks lie at those distances ("inside") or, "outside", from there to 1.6.
+    Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards; outside that range, of up to 1.6.
     """
 
     family: str = "nav2d"
-    train: int = bounded(1000, low=1)
     validation: int = bounded(20, low=1)
     test: int = bounded(40, low=1)
-    test_range: str = bounded("inside", choices=TEST_RANGES)
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
-        outside = self.test_range == "outside" and task_id >= self.train + self.validation
-        angle, distance = rng.uniform(0, 2 * math.pi), draw(rng, (1.2, 1.3), (1.2, 1.6) if outside else None)
+        angle, distance = rng.uniform(0, 2 * math.pi), self.draw(rng, task_id, (1.2, 1.3), (1.2, 1.6))
         goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
         return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
 
@@ -95,8 +98,8 @@ class Nav2DFamily:
         return Nav2DEnv(num_tasks, num_envs, horizon=horizon)
 
 
-@dataclass(frozen=True)
-class LayoutFamily:
+@dataclass(frozen=True, kw_only=True)
+class LayoutFamily(TaskFamily):
     """Safety-Gymnasium's own task with a fixed layout, kept on every reset: the layout is the task (the paper's).
 
     Attributes:
@@ -108,8 +111,6 @@ class LayoutFamily:
 
     family: str = "layout"
     train: int = bounded(64, low=1)
-    validation: int = bounded(8, low=1)
-    test: int = bounded(16, low=1)
     env_id: str = "SafetyPointGoal1-v0"
     engine: str = bounded("fast", choices=("fast", "exact", "original"))
     first_layout: int = bounded(0, low=0)

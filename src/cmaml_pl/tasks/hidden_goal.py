@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.envs.base import TaskEnv
-from cmaml_pl.tasks.ranges import TEST_RANGES, check_range, check_ranges, draw
+from cmaml_pl.tasks.navigation import NavigationFamily
+from cmaml_pl.tasks.ranges import check_range, check_ranges, draw
 from cmaml_pl.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class HiddenGoalFamily:
+@dataclass(frozen=True, kw_only=True)
+class HiddenGoalFamily(NavigationFamily):
     """Safety-Gymnasium's Goal or Push with one goal a task, which is not observed: `goal_x` and `goal_y`, m.
 
     Nothing but reward tells where to go, so that no policy solves all tasks without adapting. For the goal to be *the*
@@ -31,25 +32,19 @@ class HiddenGoalFamily:
 
     Attributes:
         env_id: Safety-Gymnasium id of a Goal or Push task.
-        engine: mode of NavigationEnv.
-        first_layout: layout seed of task 0; task i has `first_layout` + i.
         directions: of goals from where the agent faces, to its left, degrees.
         outside_directions: the wider range, which test tasks outside the training range come from.
         distances: of goals from the start, m.
-        test_range: whether test tasks are drawn inside or outside the training range.
     """
 
     family: str = "hidden_goal"
-    train: int = bounded(1000, low=1)
     validation: int = bounded(16, low=1)
     test: int = bounded(40, low=1)
-    env_id: str = "SafetyPointGoal1-v0"
-    engine: str = bounded("fast", choices=("fast", "exact"))
-    first_layout: int = bounded(0, low=0)
     directions: list[float] = bounded([-90.0, 90.0], low=-180, high=180)
     outside_directions: list[float] = bounded([-135.0, 135.0], low=-180, high=180)
     distances: list[float] = bounded([1.1, 1.4], above=0)  # Safety-Gymnasium's hazards begin at 0.58
-    test_range: str = bounded("inside", choices=TEST_RANGES)
+
+    env_options: ClassVar = {"hidden": ("goal",), "observe_position": True, "start": (0.0, 0.0, 0.0)}
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -59,25 +54,7 @@ class HiddenGoalFamily:
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([3, task_id])  # the goal's stream; the layout has its own
-        outside = self.test_range == "outside" and task_id >= self.train + self.validation
-        direction = math.radians(draw(rng, self.directions, self.outside_directions if outside else None))
+        direction = math.radians(self.draw(rng, task_id, self.directions, self.outside_directions))
         distance = draw(rng, self.distances)
         goal = {"goal_x": distance * math.cos(direction), "goal_y": distance * math.sin(direction)}
         return Task("hidden_goal", task_id, self.first_layout + task_id, cost_limit, goal)
-
-    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
-        """See TaskFamily."""
-        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
-        from cmaml_pl.envs.navigation import NavigationEnv
-
-        return NavigationEnv(
-            self.env_id,
-            num_tasks,
-            num_envs,
-            mode=self.engine,
-            num_threads=workers,
-            horizon=horizon,
-            hidden=("goal",),
-            observe_position=True,
-            start=(0.0, 0.0, 0.0),
-        )

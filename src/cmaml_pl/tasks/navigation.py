@@ -1,0 +1,44 @@
+"""What the families on the navigation engine have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.tasks.families import RangedFamily
+
+if TYPE_CHECKING:
+    from cmaml_pl.envs.navigation import NavigationEnv
+
+
+@dataclass(frozen=True, kw_only=True)
+class NavigationFamily(RangedFamily):
+    """Safety-Gymnasium's own task, one fixed layout a task, and what else of NavigationEnv tells tasks apart.
+
+    Attributes:
+        env_id: Safety-Gymnasium id.
+        engine: mode of NavigationEnv.
+        first_layout: layout seed of task 0; task i has `first_layout` + i.
+        env_options: further arguments of NavigationEnv, the same for all of a family's tasks.
+    """
+
+    env_id: str = "SafetyPointGoal1-v0"
+    engine: str = bounded("fast", choices=("fast", "exact"))
+    first_layout: int = bounded(0, low=0)
+
+    env_options: ClassVar[Mapping[str, Any]] = {}
+
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> "NavigationEnv":
+        """See TaskFamily."""
+        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
+        from cmaml_pl.envs.navigation import NavigationEnv
+
+        return NavigationEnv(
+            self.env_id,
+            num_tasks,
+            num_envs,
+            mode=self.engine,
+            num_threads=workers,
+            horizon=horizon,
+            **self.env_options,
+        )
