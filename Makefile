@@ -16,10 +16,10 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate export study sweep agent test bench parity lint format build lock clean FORCE
+.PHONY: help setup train evaluate export study sweep agent test bench bench-ranks parity lint format build lock clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 takes another interpreter)
 	@echo '$(VENV) is ready: $(PY) -m cmaml_pl, or make train EXP=point_goal.'
@@ -52,6 +52,9 @@ test: $(STAMP) ## run the tests: [ARGS="-k gae"]
 
 bench: $(STAMP) ## time the navigation engine against Safety-Gymnasium: [ARGS="--quick"]
 	@exec $(PY) -m benchmarks.navigation_speed $(ARGS)
+
+bench-ranks: $(STAMP) ## time several processes, communication against computation: [ARGS="--ranks 1 2 4"]
+	@exec $(PY) -m benchmarks.ranks $(ARGS)
 
 parity: $(STAMP) ## hold the navigation engine's numbers against Safety-Gymnasium's: [ARGS="exact --seeds 1"]
 	@exec $(PY) -m benchmarks.navigation_parity $(ARGS)

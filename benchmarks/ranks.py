@@ -1,0 +1,161 @@
+"""What several processes cost and gain: communication against computation of a meta-iteration.
+
+python -m benchmarks.ranks [--exp point_goal] [--ranks 1 2 4] [--iterations 6] [--out ranks.json] [key=value ...]
+
+Measured, for every number of ranks on this machine: seconds of a meta-iteration (the median over all but the first),
+and the share of them in which rank 0 communicates or waits for the others. Then the messages alone, between two
+processes that have nothing else to do, fitted by a latency and a rate. From these two, computed: what a meta-iteration
+would take on N machines with as many cores as this one, joined by such a link or by a network; a ring's sum over N
+ranks takes 2 (N - 1) latencies and sends 2 (N - 1) / N of the message through each link (Patarasuk & Yuan 2009).
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+from rich.table import Table
+
+from cmaml_callbacks.metrics_csv import read_metrics
+from cmaml_pl.assembly import open_module
+from cmaml_pl.config import Config, load
+from cmaml_pl.ranks import Ranks
+
+ETHERNET = (50e-6, 1.25e9)
+"""Latency, s, and rate, bytes/s, of a 10 Gbit/s network as one finds it between machines; assumed, not measured."""
+BEYOND = (8, 16, 32, 64)
+SIZES = (256, 10_000, 1_000_000)
+"""Numbers in a message, for the fit."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A meta-iteration of `ranks` processes on this machine: seconds, and the share of communication and waiting."""
+
+    ranks: int
+    seconds: float
+    communication_share: float
+
+
+def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> Measured:
+    """Train, as a user does."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys = [
+            *(f"exp={exp}", f"trainer.devices={ranks}", f"train.meta_iterations={iterations}", "run.id=a"),
+            *(f"train.validate_every={iterations}", "logger.wandb=disabled", "quiet=true", f"run.dir={folder}"),
+        ]
+        subprocess.run([sys.executable, "-m", "cmaml_pl", "train", *keys, *overrides], check=True)
+        lines = read_metrics(Path(folder) / exp / "a" / "metrics.csv")
+    steps = [line["throughput/env_steps"] for line in lines]
+    seconds = [(steps[i] - steps[i - 1]) / lines[i]["throughput/env_steps_per_s"] for i in range(1, len(lines))]
+    shares = [line.get("throughput/communication_share", 0.0) for line in lines[1:]]
+    return Measured(ranks, statistics.median(seconds), statistics.median(shares))
+
+
+def messages(config: Config) -> dict[int, int]:
+    """Messages of a meta-iteration that grow with neither tasks nor ranks: numbers in one -> how many."""
+    with open_module(config) as module:
+        actor = module.actor.vector().numel()
+        critics = [
+            sum(parameter.numel() for parameter in critic.parameters()) + 1  # with the loss
+            for critic in (module.reward_critic, module.safety_critic)
+        ]
+        observation = module.actor.normaliser.mean.numel()
+    samples = config.train.tasks_per_batch * config.rollout.envs_per_task * config.rollout.horizon
+    steps = config.critic.passes * math.ceil(samples / config.critic.minibatch)
+    # the normaliser's moments, and some thirty numbers for metrics, lambda, eta and what is checked
+    sums = [(actor, config.outer.passes), *((size, steps) for size in critics), (observation, 2), (1, 30)]
+    found: dict[int, int] = {}
+    for size, count in sums:
+        found[size] = found.get(size, 0) + count
+    return found
+
+
+def _time_sums(rank: int, file: str, repeats: int, results: Any) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    ranks = Ranks(rank, 2)
+    for size in SIZES:
+        numbers, seconds = torch.ones(size), []
+        for _ in range(repeats):
+            dist.barrier()
+            started = time.perf_counter()
+            ranks.sum_([numbers])
+            seconds.append(time.perf_counter() - started)
+        if rank == 0:
+            results[size] = statistics.median(seconds)
+    dist.destroy_process_group()
+
+
+def measure_link(repeats: int = 200) -> tuple[float, float]:
+    """Latency, s, and rate, bytes/s, between two processes of this machine."""
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, spawn.Manager() as manager:
+        results = manager.dict()
+        arguments = (str(Path(folder) / "store"), repeats, results)
+        processes = [spawn.Process(target=_time_sums, args=(rank, *arguments)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        seconds = dict(results)
+    small, large = SIZES[0], SIZES[-1]
+    rate = 4 * (large - small) / (seconds[large] - seconds[small])  # two ranks: each link carries the message once
+    return (seconds[small] - 4 * small / rate) / 2, rate
+
+
+def communication(sent: dict[int, int], ranks: int, latency: float, rate: float) -> float:
+    """Seconds of a meta-iteration's messages over a ring."""
+    return sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in sent.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, compute, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--exp", default="point_goal")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=Path("ranks.json"))
+    parser.add_argument("overrides", nargs="*", help="key=value, for all")
+    options = parser.parse_args(arguments)
+    if options.iterations < 2 or min(options.ranks) < 1:
+        parser.error("--iterations must be at least 2 and --ranks at least 1")
+    console = Console(highlight=False)
+    measured = [measure(options.exp, ranks, options.iterations, options.overrides) for ranks in options.ranks]
+    alone = next((one.seconds for one in measured if one.ranks == 1), None)
+    table = Table("ranks", "s / meta-iteration", "communication and waiting", title=f"{options.exp}, on this machine")
+    for one in measured:
+        table.add_row(str(one.ranks), f"{one.seconds:.2f}", f"{one.communication_share:.1%}")
+    console.print(table)
+
+    sent, local = messages(load(options.exp, options.overrides)), measure_link()
+    links = {"this machine's": local, "10 Gbit/s": ETHERNET}
+    computed = []
+    if alone is not None:
+        title = f"computed, machines like this one: {sum(sent.values())} messages of a meta-iteration, in all "
+        title += f"{4e-6 * sum(size * count for size, count in sent.items()):.1f} MB"
+        table = Table("machines", "computation, s", *(f"communication, s, {name} link" for name in links), title=title)
+        for ranks in BEYOND:
+            row = {name: communication(sent, ranks, *link) for name, link in links.items()}
+            computed.append({"ranks": ranks, "computation": alone / ranks, "communication": row})
+            table.add_row(str(ranks), f"{alone / ranks:.2f}", *(f"{seconds:.2f}" for seconds in row.values()))
+        console.print(table)
+    result = {"exp": options.exp, "measured": [asdict(one) for one in measured], "links": links, "computed": computed}
+    options.out.write_text(json.dumps(result, indent=2))
+    console.print(f"Written to {options.out}.")
+
+
+if __name__ == "__main__":
+    main()
