@@ -66,7 +66,7 @@ def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage]
         they stay as they are: there is nothing that could be learned, and the caller must not.
     """
     sound = torch.stack([stage.finite for stage in stages]).all(dim=0)
-    (_, kept), (_, tasks) = ranks.place(int(sound.sum())), ranks.place(len(sound))
+    kept, tasks = ranks.total(int(sound.sum())), ranks.total(len(sound))
     return ([stage.select(sound) for stage in stages] if 0 < kept < tasks else stages), tasks - kept
 
 

@@ -129,7 +129,7 @@ class CMAML(LightningModule):
         self._ended = time.perf_counter()
         speed = steps / (self._ended - started)
         self._log({"throughput/env_steps": self.env_steps.clone(), "throughput/env_steps_per_s": speed}, len(tasks))
-        _, failed = self.ranks.place(self.rollouts.env.failures - failures)
+        failed = self.ranks.total(self.rollouts.env.failures - failures)
         self._log({"throughput/failed_episodes": failed}, len(tasks))
         if self.ranks.size > 1:
             communication = self.ranks.take_seconds() / (self._ended - started)

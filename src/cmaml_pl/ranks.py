@@ -69,14 +69,17 @@ class Ranks:
 
     def moments(self, rows: Tensor) -> tuple[int, Tensor, Tensor]:
         """Number, mean and variance of the rows of all ranks, (rows, ...) -> (), (...), (...)."""
-        _, total = self.place(len(rows))
         mean = self.mean(rows)
-        return total, mean, self.mean((rows - mean) ** 2)
+        return self.total(len(rows)), mean, self.mean((rows - mean) ** 2)
 
     def place(self, rows: int) -> tuple[int, int]:
         """Where the first of this rank's `rows` is among the rows of all ranks, and how many these are."""
         counts = self.gather(torch.tensor([rows])).tolist()
         return sum(counts[: self.rank]), sum(counts)
+
+    def total(self, number: int) -> int:
+        """The sum of the ranks' numbers."""
+        return self.place(number)[1]
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of all ranks, as many from each, (rows, ...) -> (size * rows, ...)."""
