@@ -1,8 +1,8 @@
 """A W&B server on loopback: enough for `wandb sweep`, `wandb agent` and training runs, unmodified.
 
 It keeps what it is sent and hands out the trials of one sweep: all at once, to save time, where W&B's own hands out one
-after another. A trial that was preempted is handed out again, to go on under the same id. An agent that runs none is told
-to end.
+after another. A trial that was preempted is handed out again, to go on under the same id. An agent that runs none is
+told to end.
 """
 
 import json

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from tests.wandb_server import ENTITY, SWEEP, WandbServer
 
 from cmaml_pl.cli import main
 from cmaml_pl.config import conf_dir, flatten, read, sweeps
+from cmaml_pl.runs import load_checkpoint
 from cmaml_pl.sweeps import load_sweep
 
 METRIC = "val/post/penalised_return"
@@ -72,39 +72,46 @@ def test_a_run_that_is_asked_for_again_goes_on_with_itself(tmp_path):
     assert len(logged) == 5
 
 
+def start_agent(monkeypatch, cwd):
+    """What `cmaml_pl agent` becomes, in a process of its own."""
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+        main(["agent", f"sweep={ENTITY}/cmaml_pl/{SWEEP}"])
+    ((_, command, env),) = calls
+    assert "--forward-signals" in command
+    env.pop("WANDB_SERVICE", None)  # of this process
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def test_a_trial_that_is_preempted_goes_on_under_the_next_agent_as_if_it_had_not_been(tmp_path, monkeypatch):
     run_id, total, trial = "00123456", 30, {"outer.lr": 0.002, "safety.eta_lr": 0.05}
     keys = [item for item in TINY if item.partition("=")[0] not in trial]
     keys += [f"train.meta_iterations={total}", "train.validate_every=20"]
-    chosen = [f"{key}={value}" for key, value in trial.items()]
-    cmaml("train", "exp=nav2d", "run.id=whole", *DISABLED, *keys, *chosen, cwd=tmp_path)
+    chosen = [*DISABLED, *(f"{key}={value}" for key, value in trial.items())]
+    main(["train", "exp=nav2d", "run.id=whole", f"run.dir={tmp_path / 'runs'}", "quiet=true", *keys, *chosen])
     whole, folder = tmp_path / "runs/nav2d/whole", tmp_path / "runs/nav2d" / run_id
     with WandbServer({run_id: trial}) as server:
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         main(["sweep", "exp=nav2d", *keys])
-        command = ["agent", f"sweep={ENTITY}/cmaml_pl/{SWEEP}"]
-        first = subprocess.Popen(
-            [sys.executable, "-m", "cmaml_pl", *command],
-            cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        first = start_agent(monkeypatch, tmp_path)
         while not (folder / "metrics.csv").exists() or len(lines(folder / "metrics.csv")) < 3:
             assert first.poll() is None, first.communicate()
             time.sleep(0.02)
         first.send_signal(signal.SIGTERM)
         printed, _ = first.communicate(timeout=60)
         assert "Stopped by SIGTERM" in printed, printed
-        assert "Traceback" not in printed, printed
-        run = server.runs[run_id]
+        run, stopped = server.runs[run_id], len(lines(folder / "metrics.csv"))
+        assert 3 <= stopped < total
+        assert int(load_checkpoint(folder / "checkpoints/last.ckpt")["epoch"]) + 1 == stopped
         assert run.preempting
         assert run.exit_codes == [128 + signal.SIGTERM]
-        assert 3 <= len(lines(folder / "metrics.csv")) < total
         assert server.waiting == {run_id: "resume"}
-        cmaml(*command, cwd=tmp_path, env=server.environment)
+        second = start_agent(monkeypatch, tmp_path)
+        printed += second.communicate(timeout=120)[0]
+        assert second.returncode == 0
+    assert "Traceback" not in printed, printed
     assert list(server.runs) == [run_id]
     assert run.exit_codes == [143, 0]
     assert [line["_step"] for line in run.history] == list(range(len(run.history)))
