@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
+from cmaml_callbacks.graceful_stop import requeue_slurm_job
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, require_wandb_key
@@ -34,6 +35,7 @@ EXPECTED_WARNINGS = (
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
     "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
     ".*dirpath has changed from.*",  # of a run folder that was moved
+    ".*Please add the following callbacks: .'WandbMetrics'.*",  # of a run that goes on without W&B
     ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
 )
 """Warnings of dependencies that say nothing to a user, by name."""
@@ -118,6 +120,11 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
     if logger is not None and "WANDB_SWEEP_ID" in os.environ:
         logger.experiment.mark_preempting()
     print(f"Stopped by {stop.received.name}. Go on with run.resume={folder.last_checkpoint}", file=sys.stderr)
+    if stop.received == stop.requeue_signal and trainer.is_global_zero:
+        if logger is not None:
+            logger.experiment.finish(exit_code=128 + stop.received)  # while SLURM lets this process live
+        if refusal := requeue_slurm_job():
+            print(f"SLURM does not requeue the job: {refusal}", file=sys.stderr)
     sys.exit(128 + stop.received)
 
 
