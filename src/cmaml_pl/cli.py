@@ -24,7 +24,6 @@ from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module, require_wandb_key
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
-from cmaml_pl.export import export_policy
 from cmaml_pl.runs import RunFolder, iterations_done, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
@@ -168,6 +167,10 @@ def export(overrides: Sequence[str]) -> None:
     checkpoint, out = _values("export", overrides, ("ckpt", "out"))
     if not checkpoint:
         raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
+    try:
+        from cmaml_pl.export import export_policy  # the one verb that needs its packages
+    except ModuleNotFoundError as error:
+        raise UserError(f"export needs the package {error.name}: pip install {error.name}, or make setup.") from None
     for path, difference in export_policy(Path(str(checkpoint)), out=Path(str(out)) if out else None).items():
         console.print(f"{path}  largest difference from the checkpoint's actions: {difference:.2g}", soft_wrap=True)
 

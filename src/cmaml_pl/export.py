@@ -52,7 +52,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
     """
     folder, checkpoint = find_checkpoint(path)
     iterations = iterations_done(checkpoint)
-    config, _ = open_run(folder.path)
+    config, _ = open_run(folder.path, checkpoint)
     with open_module(config) as module:
         restore(module, checkpoint)
         actor, bounds = module.actor, module.rollouts.env.action_spec

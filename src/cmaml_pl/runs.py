@@ -29,6 +29,9 @@ MAY_CHANGE = (
 )
 """Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
 
+TO_GO_ON = ("hyper_parameters", "optimizer_states", "loops", "callbacks", "pytorch-lightning_version")
+"""What a checkpoint needs for training beyond parameters and epoch."""
+
 AUTO = "auto"
 """The value of run.resume that begins a run or goes on with it, whichever it takes."""
 
@@ -178,20 +181,16 @@ def _resumed_run(
 ) -> tuple[Config, RunFolder, Path]:
     folder, checkpoint = find_checkpoint(checkpoint)
     content = load_checkpoint(checkpoint)
+    lacking = [key for key in TO_GO_ON if key not in content]
+    if lacking:
+        raise UserError(
+            f"{checkpoint} cannot be gone on with: it has no {', '.join(lacking)}. Take one from a run folder."
+        )
     config = configuration.read(folder.config, overrides)
-    stored = content.get("hyper_parameters", {})
+    stored = content["hyper_parameters"]
     if exp and stored.get("exp") != exp:
         raise UserError(f"{checkpoint} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
-    differing = [
-        f"{key} is {value!r} here and {stored.get(key)!r} there"
-        for key, value in configuration.flatten(config).items()
-        if not key.startswith(MAY_CHANGE) and stored.get(key) != value
-    ]
-    if differing:
-        raise UserError(
-            f"{checkpoint} is from another configuration: {'; '.join(differing)}. Leave these keys as they were, or "
-            "start a new run."
-        )
+    _require_same(config, checkpoint, stored)
     done = int(content["epoch"]) + 1
     if done >= config.train.meta_iterations and not may_be_done:
         raise UserError(
@@ -199,6 +198,20 @@ def _resumed_run(
             f"{config.train.meta_iterations}: raise it to go on."
         )
     return config, folder, checkpoint
+
+
+def _require_same(config: Config, checkpoint: Path, stored: Mapping[str, Any]) -> None:
+    """Raise a UserError where a checkpoint was computed by another configuration, which `stored` is, with flat keys."""
+    differing = [
+        f"{key} is {value!r} here and {stored.get(key)!r} there"
+        for key, value in configuration.flatten(config).items()
+        if not key.startswith(MAY_CHANGE) and stored.get(key) != value
+    ]
+    if differing:
+        raise UserError(
+            f"{checkpoint} is from another configuration: {'; '.join(differing)}. Leave these keys, in config.yaml "
+            "too, as they were, or start a new run."
+        )
 
 
 def find_checkpoint(path: Path) -> tuple[RunFolder, Path]:
@@ -228,21 +241,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
             f"never run ({type(error).__name__})."
         ) from None
-    if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
-        raise UserError(f"{path} is not a checkpoint of cmaml_pl.")
-    return content
+    known = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    if not known or not isinstance(content.get("epoch"), int):
+        raise UserError(f"{path} is not a checkpoint of cmaml_pl, which has a state_dict and an epoch.")
+    checkpoint: dict[str, Any] = content
+    return checkpoint
 
 
-def open_run(path: Path) -> tuple[Config, RunFolder]:
-    """The configuration and files of a run that has trained.
+def open_run(path: Path, checkpoint: Path | None = None) -> tuple[Config, RunFolder]:
+    """The configuration and files of a run; where its checkpoint, None for the last one, is there, the two must agree.
 
     Raises:
-        UserError: there is no such run, or it has no checkpoint yet.
+        UserError: there is no such run, or its configuration is not the one that it was trained with.
     """
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise UserError(f"{path} is not a run folder: it has no config.yaml. Give one like runs/point_goal/RUN_ID.")
-    return configuration.read(folder.config), folder
+    config, checkpoint = configuration.read(folder.config), checkpoint or folder.last_checkpoint
+    if checkpoint.exists():
+        known = load_checkpoint(checkpoint).get("hyper_parameters", {})
+        # a key that is newer than the run has its default
+        _require_same(config, checkpoint, {**configuration.flatten(config), **known})
+    return config, folder
 
 
 def restore(module: nn.Module, checkpoint: Path) -> None:
