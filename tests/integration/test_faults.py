@@ -226,7 +226,7 @@ def test_a_killed_worker_is_one_message_and_the_last_checkpoint_is_there(tmp_pat
 @pytest.fixture
 def online(monkeypatch):
     """An environment in which W&B is used, but soon given up."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)  # which an offline WandbLogger sets
+    monkeypatch.setenv("WANDB_MODE", "online")  # so that what an offline WandbLogger sets is taken back
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
