@@ -1,7 +1,8 @@
 """A W&B server on loopback: enough for `wandb sweep`, `wandb agent` and training runs, unmodified.
 
 It keeps what it is sent and hands out the trials of one sweep: all at once, to save time, where W&B's own hands out one
-after another. An agent that runs none is told to end.
+after another. A trial that was preempted is handed out again, to go on under the same id. An agent that runs none is
+told to end.
 """
 
 import json
@@ -23,7 +24,8 @@ class ServedRun:
     history: list[dict[str, Any]] = field(default_factory=list)  # lines in the order of their offsets
     summary: dict[str, Any] = field(default_factory=dict)
     sweep: str | None = None
-    exit_code: int | None = None
+    preempting: bool = False
+    exit_codes: list[int] = field(default_factory=list)  # one for each time that it ended
 
 
 class WandbServer(ThreadingHTTPServer):
@@ -37,7 +39,8 @@ class WandbServer(ThreadingHTTPServer):
 
     def __init__(self, trials: dict[str, dict[str, Any]] | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.waiting = dict(trials or {})
+        self.trials = dict(trials or {})
+        self.waiting = dict.fromkeys(self.trials, "run")  # by run id, the type of the agent's command
         self.sweep = ""  # YAML
         self.runs: dict[str, ServedRun] = {}
 
@@ -90,11 +93,15 @@ class WandbServer(ThreadingHTTPServer):
     def _commands(self, running: dict[str, bool]) -> list[dict[str, Any]]:
         if not self.waiting and not running:
             return [{"type": "exit"}]
-        trials, self.waiting = self.waiting, {}
-        run = {"type": "run", "program": "cmaml_pl"}
+        waiting, self.waiting = self.waiting, {}
         return [
-            {**run, "run_id": run_id, "args": {key: {"value": value} for key, value in parameters.items()}}
-            for run_id, parameters in trials.items()
+            {
+                "type": kind,
+                "program": "cmaml_pl",
+                "run_id": run_id,
+                "args": {key: {"value": value} for key, value in self.trials[run_id].items()},
+            }
+            for run_id, kind in waiting.items()
         ]
 
     def _bucket(self, run_id: str) -> dict[str, Any] | None:
@@ -126,15 +133,18 @@ class WandbServer(ThreadingHTTPServer):
         return {**bucket, "sweepName": run.sweep, "project": _project(run.project), "historyLineCount": 0}
 
     def stream(self, run_id: str, sent: dict[str, Any]) -> None:
-        """Take in history, summary and exit code."""
+        """Take in history, summary and exit code; a trial that ends early and was marked as preempting waits again."""
         run, files = self.runs[run_id], sent.get("files") or {}
         if "wandb-history.jsonl" in files:
             piece = files["wandb-history.jsonl"]
             run.history[piece["offset"] :] = map(json.loads, piece["content"])
         if "wandb-summary.json" in files:
             run.summary = json.loads(files["wandb-summary.json"]["content"][-1])
+        run.preempting |= bool(sent.get("preempting"))
         if sent.get("complete"):
-            run.exit_code = sent["exitcode"]
+            run.exit_codes.append(sent["exitcode"])
+            if run.preempting and sent["exitcode"] and run_id in self.trials:
+                self.waiting[run_id] = "resume"
 
 
 def _project(name: str) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """A stop on request, after the running meta-iteration."""
 
+import os
 import signal
+import subprocess
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -15,25 +19,30 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class GracefulStop(Callback):
     """End the fit after the running meta-iteration, with its checkpoint, when SIGTERM or SIGINT asks for it.
 
-    A second SIGINT interrupts at once. Lightning's own answer to SIGTERM is an exit in mid-iteration.
+    So does SLURM's signal that the time of a job is nearly over, where Lightning's SLURMEnvironment is to requeue the
+    job. A second SIGINT interrupts at once. Lightning's own answer to SIGTERM is an exit in mid-iteration, and to
+    SLURM's signal a checkpoint in mid-iteration.
 
     Attributes:
         received: the signal that ended the fit; None as long as there was none.
+        requeue_signal: SLURM's; None where no job is to be requeued.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.requeue_signal: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen to SLURM before Lightning begins to, which leaves a signal to the one who listens already."""
+        environment = trainer._accelerator_connector.cluster_environment  # where Lightning itself looks
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self.requeue_signal = environment.requeue_signal
+        self._listen([self.requeue_signal] if self.requeue_signal else [])
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, in Lightning's place, which has begun to by now; Python lets the main thread alone do so."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.received = signal.Signals(number)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, stop) for number in SIGNALS}
+        """Listen in Lightning's place, which has begun to by now."""
+        self._listen(SIGNALS)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop where the meta-iteration is whole: told earlier, Lightning may end one that it has not begun."""
@@ -47,3 +56,28 @@ class GracefulStop(Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def _listen(self, numbers: Iterable[signal.Signals]) -> None:
+        """Python lets the main thread alone do so."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.received = self.received or signal.Signals(number)  # SLURM's is followed by SIGTERM
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        if threading.current_thread() is threading.main_thread():
+            self._before |= {number: signal.signal(number, stop) for number in numbers}
+
+
+def requeue_slurm_job() -> str:
+    """Ask SLURM to start the job of this process again, as Lightning does; what SLURM says against it, or nothing.
+
+    SLURM may end the process from then on.
+    """
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else str(SLURMEnvironment.job_id())
+    command = ["scontrol", "requeue", job]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{' '.join(command)}: {error.strerror}"
+    return f"{' '.join(command)}: {(result.stderr or result.stdout).strip()}" if result.returncode else ""

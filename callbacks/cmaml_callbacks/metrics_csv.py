@@ -1,10 +1,16 @@
 """metrics.csv: one line a meta-iteration, also after a resume."""
 
 import csv
+import io
+import logging
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cmaml_pl.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsCSV(Callback):
@@ -25,8 +31,13 @@ class MetricsCSV(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what a resumed run has written up to its checkpoint, whose epoch is known only now."""
-        if self.path.exists() and trainer.current_epoch > 0:
-            self._lines = [line for line in read_metrics(self.path) if line["iteration"] <= trainer.current_epoch]
+        done = trainer.current_epoch
+        if done == 0:
+            return
+        if self.path.exists():
+            self._lines = [line for line in read_metrics(self.path) if line["iteration"] <= done]
+        if len(self._lines) < done:
+            logger.warning("%s has lost %d of %d lines; the run goes on.", self.path, done - len(self._lines), done)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember that this iteration has validation metrics of its own."""
@@ -56,6 +67,17 @@ class MetricsCSV(Callback):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.csv; empty cells are left out."""
-    with path.open(newline="") as file:
-        return [{name: float(cell) for name, cell in line.items() if cell != ""} for line in csv.DictReader(file)]
+    """The lines of a metrics.csv; empty cells are left out, and so is a last line that is cut off.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        text = path.read_text()
+        whole = io.StringIO(text[: text.rfind("\n") + 1])
+        lines = [{name: float(cell) for name, cell in line.items() if cell != ""} for line in csv.DictReader(whole)]
+    except (ValueError, TypeError) as error:  # not text, no number, or a line of another length
+        raise UserError(f"{path} is not a metrics.csv ({error}): move it away to go on without its lines.") from None
+    if not all("iteration" in line for line in lines):
+        raise UserError(f"{path} is not a metrics.csv (no iteration): move it away to go on without its lines.")
+    return lines

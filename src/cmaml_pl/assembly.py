@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from urllib.parse import urlparse
 
 import torch
-import wandb
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -39,6 +38,7 @@ from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.runs import RunFolder
 from cmaml_pl.seeding import derive_generator
 from cmaml_pl.strategy import RanksStrategy
+from cmaml_pl.wandb_logger import PatientWandbLogger, set_up_wandb
 
 OURS = {
     "max_epochs": "train.meta_iterations",
@@ -150,8 +150,8 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             plugins=[AtomicCheckpointIO()],
             callbacks=_callbacks(config, folder, wandb=logger is not None),
         )
-    except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
-        raise UserError(f"Lightning's Trainer refuses the section trainer: {error}") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"Lightning's Trainer refuses the section trainer, or where it runs: {error}") from None
     if TorchElasticEnvironment.detect() and int(os.environ["WORLD_SIZE"]) != trainer.world_size:
         raise UserError(
             f"torchrun has started {os.environ['WORLD_SIZE']} processes, but trainer.devices times trainer.num_nodes "
@@ -205,9 +205,8 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
     offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
     if mode == "online":
         require_wandb_key("logger.wandb is online")
-    # quiet: the summary says where the run is
-    wandb.setup(wandb.Settings(silent=True, mode="offline" if offline else "online"))
-    return WandbLogger(
+    set_up_wandb(offline=offline)
+    return PatientWandbLogger(
         entity=config.logger.entity,
         project=config.logger.project,
         group=config.logger.group,

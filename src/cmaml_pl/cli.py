@@ -18,12 +18,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
+from cmaml_callbacks.graceful_stop import requeue_slurm_job
 from cmaml_callbacks.wandb_metrics import find_wandb_logger
 from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module, require_wandb_key
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
-from cmaml_pl.export import export_policy
 from cmaml_pl.runs import RUN_ID, RunFolder, prepare_run, restore
 from cmaml_pl.sweeps import become_agent, create_sweep
 
@@ -34,6 +34,7 @@ EXPECTED_WARNINGS = (
     ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
     "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
     ".*dirpath has changed from.*",  # of a run folder that was moved
+    ".*Please add the following callbacks: .'WandbMetrics'.*",  # of a run that goes on without W&B
     ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # ranks agree on what they log
 )
@@ -124,6 +125,11 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
     if logger is not None and "WANDB_SWEEP_ID" in os.environ:
         logger.experiment.mark_preempting()
     print(f"Stopped by {stop.received.name}. Go on with run.resume={folder.last_checkpoint}", file=sys.stderr)
+    if stop.received == stop.requeue_signal:
+        if logger is not None:
+            logger.experiment.finish(exit_code=128 + stop.received)  # while SLURM lets this process live
+        if refusal := requeue_slurm_job():
+            print(f"SLURM does not requeue the job: {refusal}", file=sys.stderr)
     sys.exit(128 + stop.received)
 
 
@@ -167,6 +173,10 @@ def export(overrides: Sequence[str]) -> None:
     checkpoint, out = _values("export", overrides, ("ckpt", "out"))
     if not checkpoint:
         raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
+    try:
+        from cmaml_pl.export import export_policy  # the one verb that needs its packages
+    except ModuleNotFoundError as error:
+        raise UserError(f"export needs the package {error.name}: pip install {error.name}, or make setup.") from None
     for path, difference in export_policy(Path(str(checkpoint)), out=Path(str(out)) if out else None).items():
         console.print(f"{path}  largest difference from the checkpoint's actions: {difference:.2g}", soft_wrap=True)
 

@@ -243,13 +243,23 @@ def requested(overrides: DictConfig, key: str) -> Any:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write a configuration that `read` gives back."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Write a configuration that `read` gives back, in one move: what is there stays whole whatever happens."""
+    scratch = path.with_suffix(".tmp")
+    OmegaConf.save(OmegaConf.structured(config), scratch)
+    scratch.replace(path)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration that a run stored, with overrides."""
-    return compose([read_yaml(path)], overrides)
+    try:
+        stored = read_yaml(path)
+        compose([stored])
+    except UserError as error:
+        raise UserError(
+            f"{path} is not as a run has written it: {error} The checkpoints beside it hold its values, too, in "
+            "hyper_parameters."
+        ) from None
+    return compose([stored], overrides)
 
 
 def flatten(config: Config) -> dict[str, Any]:

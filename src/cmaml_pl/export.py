@@ -51,7 +51,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         UserError: there is no such checkpoint, or a file does not give its actions.
     """
     checkpoint = load_checkpoint(path)
-    config, folder = open_run(checkpoint.folder.path)
+    config, folder = open_run(checkpoint.folder.path, checkpoint)
     with open_module(config) as module:
         restore(module, checkpoint)
         actor, bounds = module.actor, module.rollouts.env.action_spec

@@ -32,6 +32,9 @@ MAY_CHANGE = (
 RUN_ID = "CMAML_RUN_ID"
 """The variable that tells the processes that Lightning starts what their run is called."""
 
+TO_GO_ON = ("hyper_parameters", "optimizer_states", "loops", "callbacks", "pytorch-lightning_version")
+"""What a checkpoint needs for training beyond parameters and epoch."""
+
 AUTO = "auto"
 """The value of run.resume that begins a run or goes on with it, whichever it takes."""
 
@@ -203,10 +206,24 @@ def _resumed_run(
     checkpoint: Checkpoint, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
 ) -> tuple[Config, RunFolder, Checkpoint]:
     path = checkpoint.path
+    lacking = [key for key in TO_GO_ON if key not in checkpoint.content]
+    if lacking:
+        raise UserError(f"{path} cannot be gone on with: it has no {', '.join(lacking)}. Take one from a run folder.")
     config = configuration.read(checkpoint.folder.config, overrides)
-    stored = checkpoint.content.get("hyper_parameters", {})
+    stored = checkpoint.content["hyper_parameters"]
     if exp and stored.get("exp") != exp:
         raise UserError(f"{path} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
+    _require_same(config, path, stored)
+    if checkpoint.iterations >= config.train.meta_iterations and not may_be_done:
+        raise UserError(
+            f"{path} has done {checkpoint.iterations} meta-iterations, and train.meta_iterations, the total, is "
+            f"{config.train.meta_iterations}: raise it to go on."
+        )
+    return config, checkpoint.folder, checkpoint
+
+
+def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None:
+    """Raise a UserError where a checkpoint was computed by another configuration, which `stored` is, with flat keys."""
     differing = [
         f"{key} is {value!r} here and {stored.get(key)!r} there"
         for key, value in configuration.flatten(config).items()
@@ -214,15 +231,9 @@ def _resumed_run(
     ]
     if differing:
         raise UserError(
-            f"{path} is from another configuration: {'; '.join(differing)}. Leave these keys as they were, or "
-            "start a new run."
+            f"{path} is from another configuration: {'; '.join(differing)}. Leave these keys, in config.yaml too, as "
+            "they were, or start a new run."
         )
-    if checkpoint.iterations >= config.train.meta_iterations and not may_be_done:
-        raise UserError(
-            f"{path} has done {checkpoint.iterations} meta-iterations, and train.meta_iterations, the total, is "
-            f"{config.train.meta_iterations}: raise it to go on."
-        )
-    return config, checkpoint.folder, checkpoint
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -245,21 +256,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
             f"never run ({type(error).__name__})."
         ) from None
-    if not isinstance(content, dict) or "state_dict" not in content or "epoch" not in content:
-        raise UserError(f"{path} is not a checkpoint of cmaml_pl.")
+    known = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    if not known or not isinstance(content.get("epoch"), int):
+        raise UserError(f"{path} is not a checkpoint of cmaml_pl, which has a state_dict and an epoch.")
     return Checkpoint(path, content)
 
 
-def open_run(path: Path) -> tuple[Config, RunFolder]:
-    """The configuration and files of a run that has trained.
+def open_run(path: Path, checkpoint: Checkpoint | None = None) -> tuple[Config, RunFolder]:
+    """The configuration and files of a run; where its checkpoint, None for the last one, is there, the two must agree.
 
     Raises:
-        UserError: there is no such run, or it has no checkpoint yet.
+        UserError: there is no such run, or its configuration is not the one that it was trained with.
     """
     folder = RunFolder(path)
     if not folder.config.is_file():
         raise UserError(f"{path} is not a run folder: it has no config.yaml. Give one like runs/point_goal/RUN_ID.")
-    return configuration.read(folder.config), folder
+    config = configuration.read(folder.config)
+    if checkpoint is None and folder.last_checkpoint.exists():
+        checkpoint = load_checkpoint(folder.last_checkpoint)
+    if checkpoint is not None:
+        known = checkpoint.content.get("hyper_parameters", {})
+        # a key that is newer than the run has its default
+        _require_same(config, checkpoint.path, {**configuration.flatten(config), **known})
+    return config, folder
 
 
 def restore(module: nn.Module, checkpoint: Checkpoint) -> None:

@@ -233,7 +233,7 @@ def test_killed_worker_is_an_error() -> None:
     env._processes[1].kill()
     env._processes[1].join()
     started = time.monotonic()
-    with pytest.raises(RuntimeError, match=r"worker process.*exit code \[-9\]"):
+    with pytest.raises(UserError, match=r"worker process.*exit code \[-9\]"):
         env.step(following.set("action", torch.zeros(2, 1, 2)))
     assert time.monotonic() - started < 20
     assert env.is_closed

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, or find a bad file or a full disk: nothing that was computed is lost."""
 
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -108,6 +109,86 @@ def test_a_signal_ends_the_run_with_a_whole_iteration_whenever_it_comes(hook, tm
     assert stopped.value.code == 128 + signal.SIGTERM
     folder = RunFolder(tmp_path / "nav2d/a")
     assert done(folder) == load_checkpoint(folder.last_checkpoint).iterations == 2
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The environment of a job with one task, and an `scontrol` that records how it is called."""
+    record, program = tmp_path / "scontrol.txt", tmp_path / "bin/scontrol"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{record}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1"}
+    for name, value in {**job, "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "localhost"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return record
+
+
+def raise_in_the_second_iteration(monkeypatch, *numbers):
+    def interrupt(self, trainer, *args):
+        if trainer.current_epoch == 1:
+            for number in numbers:
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(LearningCurves, "on_train_batch_start", interrupt)
+
+
+def test_a_slurm_job_whose_time_is_over_saves_is_requeued_and_goes_on(slurm, uninterrupted, tmp_path):
+    folder = RunFolder(tmp_path / "runs/nav2d/a")
+    command = [sys.executable, "-m", "cmaml_pl", "train", "exp=nav2d", "run.id=a", "run.resume=auto", *LONG]
+    command.append("logger.wandb=offline")  # W&B is told before SLURM, which may end the process
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while done(folder) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    printed = "".join(process.communicate(timeout=60))
+    assert process.returncode == 128 + signal.SIGUSR1, printed
+    assert "Traceback" not in printed
+    assert slurm.read_text() == "requeue 4711\n"
+    assert 3 <= done(folder) == int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 < 100
+    train([*LONG, f"run.dir={tmp_path / 'runs'}"])
+    assert slurm.read_text() == "requeue 4711\n"
+    assert_equal(folder, uninterrupted)
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+
+
+def test_an_array_job_is_requeued_by_its_task_though_sigterm_follows(slurm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4700")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "11")
+    raise_in_the_second_iteration(monkeypatch, signal.SIGUSR1, signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        train([*LONG, f"run.dir={tmp_path}"])
+    assert stopped.value.code == 128 + signal.SIGUSR1
+    assert slurm.read_text() == "requeue 4700_11\n"
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("refuses", ["echo Job is not requeueable >&2; exit 1", None])
+def test_a_requeue_that_slurm_refuses_is_told_and_the_checkpoint_is_there(
+    refuses, slurm, tmp_path, monkeypatch, capsys
+):
+    program = tmp_path / "bin/scontrol"
+    if refuses:
+        program.write_text(f"#!/bin/sh\n{refuses}\n")
+    else:
+        program.unlink()
+    raise_in_the_second_iteration(monkeypatch, signal.SIGUSR1)
+    with pytest.raises(SystemExit) as stopped:
+        train([*LONG, f"run.dir={tmp_path}"])
+    assert stopped.value.code == 128 + signal.SIGUSR1
+    told = "Job is not requeueable" if refuses else "No such file or directory"
+    assert f"SLURM does not requeue the job: scontrol requeue 4711: {told}" in capsys.readouterr().err
+    assert int(load_checkpoint(tmp_path / "nav2d/a/checkpoints/last.ckpt")["epoch"]) + 1 == 2
+
+
+def test_sigterm_alone_requeues_nothing_on_slurm(slurm, tmp_path, monkeypatch):
+    raise_in_the_second_iteration(monkeypatch, signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        train([*LONG, f"run.dir={tmp_path}"])
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert not slurm.exists()
 
 
 SHORT = [*TINY, *DISABLED, "train.meta_iterations=3"]

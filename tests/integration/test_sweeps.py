@@ -1,12 +1,19 @@
 """W&B sweeps by the real `wandb sweep` and `wandb agent`, against a server on loopback."""
 
+import os
+import signal
+import subprocess
+import time
+
 import pytest
+import torch
 import yaml
-from tests.integration.test_commands import TINY, cmaml, lines, run_here
+from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, lines, run_here
 from tests.wandb_server import ENTITY, SWEEP, WandbServer
 
 from cmaml_pl.cli import main
 from cmaml_pl.config import conf_dir, flatten, read, sweeps
+from cmaml_pl.runs import load_checkpoint
 from cmaml_pl.sweeps import load_sweep
 
 METRIC = "val/post/penalised_return"
@@ -36,7 +43,7 @@ def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tm
         run, rows = server.runs[run_id], lines(folders[run_id] / "metrics.csv")
         config = flatten(read(folders[run_id] / "config.yaml"))
         assert {key: config[key] for key in parameters} == parameters
-        assert (run.project, run.sweep, run.exit_code) == ("cmaml_pl", SWEEP, 0)
+        assert (run.project, run.sweep, run.exit_codes) == ("cmaml_pl", SWEEP, [0])
         assert [line[METRIC] for line in run.history if METRIC in line] == [run.summary[METRIC]]
         assert run.summary[METRIC] == pytest.approx(float(rows[-1][METRIC]))
         for row in rows:  # the limit is 0
@@ -63,6 +70,60 @@ def test_a_run_that_is_asked_for_again_goes_on_with_itself(tmp_path):
     logged = [line["throughput/env_steps"] for line in run.history if "post/return" in line]
     assert logged == [float(row["throughput/env_steps"]) for row in rows]
     assert len(logged) == 5
+
+
+def start_agent(monkeypatch, cwd):
+    """What `cmaml_pl agent` becomes, in a process of its own."""
+    calls = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+        main(["agent", f"sweep={ENTITY}/cmaml_pl/{SWEEP}"])
+    ((_, command, env),) = calls
+    assert "--forward-signals" in command
+    env.pop("WANDB_SERVICE", None)  # of this process
+    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_trial_that_is_preempted_goes_on_under_the_next_agent_as_if_it_had_not_been(tmp_path, monkeypatch):
+    run_id, total, trial = "00123456", 30, {"outer.lr": 0.002, "safety.eta_lr": 0.05}
+    keys = [item for item in TINY if item.partition("=")[0] not in trial]
+    keys += [f"train.meta_iterations={total}", "train.validate_every=20"]
+    chosen = [*DISABLED, *(f"{key}={value}" for key, value in trial.items())]
+    main(["train", "exp=nav2d", "run.id=whole", f"run.dir={tmp_path / 'runs'}", "quiet=true", *keys, *chosen])
+    whole, folder = tmp_path / "runs/nav2d/whole", tmp_path / "runs/nav2d" / run_id
+    with WandbServer({run_id: trial}) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        main(["sweep", "exp=nav2d", *keys])
+        first = start_agent(monkeypatch, tmp_path)
+        while not (folder / "metrics.csv").exists() or len(lines(folder / "metrics.csv")) < 3:
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.02)
+        first.send_signal(signal.SIGTERM)
+        printed, _ = first.communicate(timeout=60)
+        assert "Stopped by SIGTERM" in printed, printed
+        run, stopped = server.runs[run_id], len(lines(folder / "metrics.csv"))
+        assert 3 <= stopped < total
+        assert int(load_checkpoint(folder / "checkpoints/last.ckpt")["epoch"]) + 1 == stopped
+        assert run.preempting
+        assert run.exit_codes == [128 + signal.SIGTERM]
+        assert server.waiting == {run_id: "resume"}
+        second = start_agent(monkeypatch, tmp_path)
+        printed += second.communicate(timeout=120)[0]
+        assert second.returncode == 0
+    assert "Traceback" not in printed, printed
+    assert list(server.runs) == [run_id]
+    assert run.exit_codes == [143, 0]
+    assert [line["_step"] for line in run.history] == list(range(len(run.history)))
+    logged = [line["trainer/global_step"] for line in run.history if "post/return" in line]
+    assert len(logged) == len(set(logged)) == total
+    rows = lines(folder / "metrics.csv")
+    assert [int(row["iteration"]) for row in rows] == list(range(1, total + 1))
+    steps = [line["throughput/env_steps"] for line in run.history if "post/return" in line]
+    assert steps == [float(row["throughput/env_steps"]) for row in rows]
+    ours, theirs = final_state(folder), final_state(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("name", sweeps())

@@ -1,6 +1,6 @@
 """Safety-Gymnasium's own tasks, by id, as one batched environment whose worlds are stepped by worker processes."""
 
-import multiprocessing
+import multiprocessing.connection
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -126,11 +126,13 @@ class ParallelSafetyEnv(TaskEnv):
         try:
             results: list[Any] = self._perform(method, *arguments)
         except (EOFError, OSError) as error:
+            # its pipe closes before a process has an exit code
+            multiprocessing.connection.wait([process.sentinel for process in self._processes], timeout=1.0)
             exits = [process.exitcode for process in self._processes if not process.is_alive()]
             self.close()
-            raise RuntimeError(
-                f"a worker process of {self.env_id} has ended (exit code {exits}; -9 is often a machine short of "
-                "memory), and so the environment is closed"
+            raise UserError(
+                f"A worker process of {self.env_id} has ended (exit code {exits}; -9 is often a machine short of "
+                "memory): lower rollout.workers or the batch, and go on from the last checkpoint."
             ) from error
         except BaseException:
             # Interrupted between question and answers: an answer left in a pipe would pass for the next question's.

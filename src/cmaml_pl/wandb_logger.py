@@ -1,0 +1,52 @@
+"""Lightning's WandbLogger, which training does not depend on."""
+
+import logging
+import os
+from typing import Any
+
+import wandb
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import WandbLogger
+from wandb.errors import AuthenticationError, CommError, UsageError
+
+from cmaml_pl.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FINISH_TIMEOUT = 600.0
+"""Seconds that a run waits at its end for what W&B still has to upload; W&B's own default is for ever."""
+
+
+class PatientWandbLogger(WandbLogger):
+    """A WandbLogger that records offline where W&B's server does not take the run."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, begun by the first call.
+
+        Raises:
+            UserError: W&B refuses the key or the name of the run, which to wait for is no help.
+        """
+        try:
+            return super().experiment
+        except (AuthenticationError, UsageError) as error:
+            raise UserError(
+                f"W&B refuses the run: {error} Mend logger.* or the key, or set logger.wandb=offline."
+            ) from None
+        except CommError as error:
+            reason = str(error).splitlines()[0]
+            logger.warning("W&B's server does not take the run, which is recorded offline (%s).", reason)
+        wandb.teardown()  # it still holds the id of the run
+        set_up_wandb(offline=True)
+        self._offline = True
+        self._wandb_init["mode"] = "offline"
+        return super().experiment
+
+
+def set_up_wandb(*, offline: bool) -> None:
+    """Let W&B be quiet, since the summary says where the run is, and give up uploading at the end after some time."""
+    settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
+    if "WANDB_FINISH_TIMEOUT" not in os.environ:
+        settings.finish_timeout = FINISH_TIMEOUT
+    wandb.setup(settings)
