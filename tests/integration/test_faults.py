@@ -90,7 +90,7 @@ def test_a_run_whose_metrics_csv_was_cut_goes_on(folder, trained, caplog):
     assert "metrics.csv has lost 1 of 2 lines" in caplog.text
     first, last = read_metrics(folder.metrics)
     assert first == read_metrics(trained.metrics)[0]
-    assert last["iteration"] == load_checkpoint(folder.last_checkpoint)["epoch"] + 1 == 3
+    assert last["iteration"] == load_checkpoint(folder.last_checkpoint).iterations == 3
 
 
 def test_a_run_whose_metrics_csv_is_gone_goes_on(folder, caplog):
@@ -144,7 +144,7 @@ def test_a_run_whose_folder_was_moved_goes_on_in_the_new_place(folder, tmp_path)
     folder.path.rename(moved.path)
     main(go_on(moved))
     assert len(lines(moved.metrics)) == 3
-    assert load_checkpoint(moved.last_checkpoint)["epoch"] + 1 == 3
+    assert load_checkpoint(moved.last_checkpoint).iterations == 3
     assert not folder.path.exists()
 
 
@@ -219,7 +219,7 @@ def test_a_killed_worker_is_one_message_and_the_last_checkpoint_is_there(tmp_pat
     command = ["train", *keys, *TINY, *DISABLED, "quiet=true", "rollout.horizon=5"]
     assert_refused(command, "A worker process of SafetyPointGoal1-v0 has ended (exit code [-9]", tmp_path)
     folder = RunFolder(tmp_path / "point_goal/a")
-    assert load_checkpoint(folder.last_checkpoint)["epoch"] + 1 == 1
+    assert load_checkpoint(folder.last_checkpoint).iterations == 1
     assert len(lines(folder.metrics)) == 1
 
 

@@ -101,7 +101,7 @@ def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
     folder = RunFolder(tmp_path / "runs/nav2d/a")
     stopped = len(lines(folder.metrics))
     assert printed.count("Go on with run.resume=") == 1
-    assert int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 == stopped
+    assert load_checkpoint(folder.last_checkpoint).iterations == stopped
     on = [f"run.resume={folder.path}", f"train.meta_iterations={stopped + 2}", "trainer.devices=1"]
     cmaml("train", *on, cwd=tmp_path)
     assert [int(line["iteration"]) for line in lines(folder.metrics)] == [*range(1, stopped + 3)]
@@ -116,7 +116,7 @@ def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(tm
     assert "Rank 0 of 2 has lost the others" in printed
     assert "Traceback" not in printed
     folder = RunFolder(tmp_path / "runs/nav2d/a")
-    assert int(load_checkpoint(folder.newest_good_checkpoint())["epoch"]) + 1 >= 3
+    assert folder.newest_good_checkpoint().iterations >= 3
 
 
 def test_torchrun_starts_the_ranks_as_well(tmp_path):

@@ -147,7 +147,7 @@ def test_a_slurm_job_whose_time_is_over_saves_is_requeued_and_goes_on(slurm, uni
     assert process.returncode == 128 + signal.SIGUSR1, printed
     assert "Traceback" not in printed
     assert slurm.read_text() == "requeue 4711\n"
-    assert 3 <= done(folder) == int(load_checkpoint(folder.last_checkpoint)["epoch"]) + 1 < 100
+    assert 3 <= done(folder) == load_checkpoint(folder.last_checkpoint).iterations < 100
     train([*LONG, f"run.dir={tmp_path / 'runs'}"])
     assert slurm.read_text() == "requeue 4711\n"
     assert_equal(folder, uninterrupted)
@@ -180,7 +180,7 @@ def test_a_requeue_that_slurm_refuses_is_told_and_the_checkpoint_is_there(
     assert stopped.value.code == 128 + signal.SIGUSR1
     told = "Job is not requeueable" if refuses else "No such file or directory"
     assert f"SLURM does not requeue the job: scontrol requeue 4711: {told}" in capsys.readouterr().err
-    assert int(load_checkpoint(tmp_path / "nav2d/a/checkpoints/last.ckpt")["epoch"]) + 1 == 2
+    assert load_checkpoint(tmp_path / "nav2d/a/checkpoints/last.ckpt").iterations == 2
 
 
 def test_sigterm_alone_requeues_nothing_on_slurm(slurm, tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_trial_that_is_preempted_goes_on_under_the_next_agent_as_if_it_had_not
         assert "Stopped by SIGTERM" in printed, printed
         run, stopped = server.runs[run_id], len(lines(folder / "metrics.csv"))
         assert 3 <= stopped < total
-        assert int(load_checkpoint(folder / "checkpoints/last.ckpt")["epoch"]) + 1 == stopped
+        assert load_checkpoint(folder / "checkpoints/last.ckpt").iterations == stopped
         assert run.preempting
         assert run.exit_codes == [128 + signal.SIGTERM]
         assert server.waiting == {run_id: "resume"}
