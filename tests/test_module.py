@@ -92,6 +92,19 @@ def test_the_meta_step_is_adams_step_on_the_meta_gradient():
     assert len(moved) > 0.9 * len(move)
 
 
+def test_the_first_weights_do_not_depend_on_the_threads_that_torch_has():
+    vectors, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with open_module(load("nav2d", TINY)) as module:
+                vectors.append(module.actor.vector())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*vectors)
+
+
 def test_several_passes_are_several_steps():
     config = load("nav2d", [*TINY, "outer.lr=0.01", "outer.passes=3"])
     with open_module(config) as module:

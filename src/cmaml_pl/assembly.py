@@ -4,7 +4,7 @@ import inspect
 import netrc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import urlparse
 
 import torch
@@ -70,48 +70,53 @@ def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but must be a multiple of the {ranks.size} "
             "processes (trainer.devices times trainer.num_nodes) that share the tasks."
         )
-    env = config.tasks.make_env(
-        config.train.tasks_per_batch // ranks.size,
-        config.rollout.envs_per_task,
-        horizon=config.rollout.horizon,
-        workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
-    )
-    observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
-    actor = GaussianActor(
-        observation_size,
-        action_size,
-        hidden=config.policy.hidden,
-        init_log_std=config.policy.init_log_std,
-        generator=derive_generator(config.seed, "actor"),
-    )
-    reward_critic, safety_critic = (
-        ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name in ("reward_critic", "safety_critic")
-    )
-    rollouts = Rollouts(env, actor, seed=config.seed, ranks=ranks)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(config.run.torch_threads)
-        yield CMAML(
-            actor=actor,
-            reward_critic=reward_critic if config.critic.shared_reward else NoValue(),
-            safety_critic=safety_critic,
-            inner=config.inner,
-            outer=config.outer,
-            rollouts=rollouts,
-            gamma=config.critic.gamma,
-            cost_gamma=config.critic.cost_gamma,
-            gae_lambda=config.critic.gae_lambda,
-            ridge=config.critic.ridge,
-            eta=config.safety.eta if config.outer.safety_term else 0.0,
-            safety_weighting=config.safety.weighting,
-            dead_band=config.safety.dead_band,
-            safety_log_std=config.safety.log_std,
-            seed=config.seed,
+    with _torch_threads(config.run.torch_threads):  # from here on, for the digits of the first weights depend on it
+        env = config.tasks.make_env(
+            config.train.tasks_per_batch // ranks.size,
+            config.rollout.envs_per_task,
+            horizon=config.rollout.horizon,
+            workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
         )
+        observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
+        actor = GaussianActor(
+            observation_size,
+            action_size,
+            hidden=config.policy.hidden,
+            init_log_std=config.policy.init_log_std,
+            generator=derive_generator(config.seed, "actor"),
+        )
+        reward_critic, safety_critic = (
+            ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
+            for name in ("reward_critic", "safety_critic")
+        )
+        with closing(Rollouts(env, actor, seed=config.seed, ranks=ranks)) as rollouts:
+            yield CMAML(
+                actor=actor,
+                reward_critic=reward_critic if config.critic.shared_reward else NoValue(),
+                safety_critic=safety_critic,
+                inner=config.inner,
+                outer=config.outer,
+                rollouts=rollouts,
+                gamma=config.critic.gamma,
+                cost_gamma=config.critic.cost_gamma,
+                gae_lambda=config.critic.gae_lambda,
+                ridge=config.critic.ridge,
+                eta=config.safety.eta if config.outer.safety_term else 0.0,
+                safety_weighting=config.safety.weighting,
+                dead_band=config.safety.dead_band,
+                safety_log_std=config.safety.log_std,
+                seed=config.seed,
+            )
+
+
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
     finally:
-        rollouts.close()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def build_datamodule(config: Config) -> TaskDataModule:
@@ -166,10 +171,7 @@ def _strategy(config: Config) -> RanksStrategy | str:
     if chosen not in ("auto", "ddp"):
         raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
     several = any(str(config.trainer.get(key, 1)) not in ("1", "auto") for key in ("devices", "num_nodes"))
-    if not several:
-        return "auto"
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.run.torch_threads))  # or Lightning shares out all cores
-    return RanksStrategy()
+    return RanksStrategy() if several else "auto"
 
 
 def find_ranks(trainer: Trainer) -> Ranks:

@@ -89,8 +89,6 @@ def train(overrides: Sequence[str]) -> RunFolder:
         return folder
     trainer = build_trainer(config, folder)
     console, ranks = _console(quiet=config.quiet or not trainer.is_global_zero), find_ranks(trainer)
-    if ranks.size > 1:
-        os.environ[RUN_ID] = folder.path.name  # for the processes that Lightning is about to start
     with open_module(config, ranks) as module:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
@@ -98,6 +96,9 @@ def train(overrides: Sequence[str]) -> RunFolder:
             module.save_hyperparameters(configuration.flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
+            if ranks.size > 1:
+                # for the processes that Lightning is about to start, and for itself: it would share out all cores
+                os.environ |= {RUN_ID: folder.path.name, "OMP_NUM_THREADS": str(config.run.torch_threads)}
             path = checkpoint.path if checkpoint else None
             trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)
