@@ -226,6 +226,7 @@ def test_a_killed_worker_is_one_message_and_the_last_checkpoint_is_there(tmp_pat
 @pytest.fixture
 def online(monkeypatch):
     """An environment in which W&B is used, but soon given up."""
+    wandb.teardown()  # an earlier test's W&B has read the environment already, and waits for longer
     monkeypatch.setenv("WANDB_MODE", "online")  # so that what an offline WandbLogger sets is taken back
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
