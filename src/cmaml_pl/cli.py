@@ -97,8 +97,7 @@ def train(overrides: Sequence[str]) -> RunFolder:
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
             if ranks.size > 1:
-                # for the processes that Lightning is about to start, and for itself: it would share out all cores
-                os.environ |= {RUN_ID: folder.path.name, "OMP_NUM_THREADS": str(config.run.torch_threads)}
+                os.environ[RUN_ID] = folder.path.name  # for the processes that are about to be started
             path = checkpoint.path if checkpoint else None
             trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)

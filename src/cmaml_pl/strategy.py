@@ -1,6 +1,39 @@
 """Lightning's DDP for a module that brings its ranks together itself."""
 
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+GRACE = 30.0
+"""Seconds for a process to end by itself once another has; as torchrun's and SLURM's."""
+
+
+class PatientObserver(_ChildProcessObserver):
+    """Kills the processes of this machine when one has ended badly, if the loss does not end them.
+
+    Lightning's kills them whenever it next looks, in at most 5 s: before or after the first process has met the loss in
+    a message, has said so and has closed its files. The thread ends with that process.
+    """
+
+    def _terminate_all(self) -> None:
+        time.sleep(GRACE)
+        super()._terminate_all()
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Lightning's, which runs this command once more for every further process; the module sets their threads."""
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            PatientObserver(os.getpid(), self.procs, sleep_period=1).start()
+        return function(*args, **kwargs)
 
 
 class RanksStrategy(DDPStrategy):
@@ -13,6 +46,10 @@ class RanksStrategy(DDPStrategy):
 
     def __init__(self) -> None:
         super().__init__(process_group_backend="gloo")
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
         """Leave the module as it is."""

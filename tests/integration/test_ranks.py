@@ -116,6 +116,19 @@ def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(tm
     assert folder.newest_good_checkpoint().iterations >= 3
 
 
+ONE_HANGS = """
+import os, subprocess, sys, time
+from cmaml_pl import strategy
+strategy.GRACE = 1.0
+strategy.PatientObserver(os.getpid(), [subprocess.Popen([sys.executable, "-c", "exit(1)"])], sleep_period=0.01).start()
+time.sleep(50)
+"""
+
+
+def test_a_process_that_does_not_notice_the_loss_of_another_is_killed():
+    assert subprocess.run([sys.executable, "-c", ONE_HANGS], check=False, timeout=40).returncode == -signal.SIGKILL
+
+
 def test_torchrun_starts_the_ranks_as_well(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cmaml_pl"]
 
