@@ -1,7 +1,8 @@
 """The processes that share a meta-batch: each adapts to its own tasks, and what they learn is brought together."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -109,14 +110,25 @@ class Ranks:
 
     def _communicate(self, send: Callable[[], object]) -> None:
         started = time.perf_counter()
-        try:
+        with loss_of_others(self.rank, self.size):
             send()
-        except RuntimeError as error:
-            raise UserError(
-                f"Rank {self.rank} of {self.size} has lost the others ({str(error).split('. ')[0]}). One of them has "
-                "ended: see what it says, and go on from the last checkpoint."
-            ) from None
         self._seconds += time.perf_counter() - started
+
+
+@contextmanager
+def loss_of_others(rank: int, size: int) -> Iterator[None]:
+    """Around what is sent to other ranks.
+
+    Raises:
+        UserError: one of them has ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            f"Rank {rank} of {size} has lost the others ({str(error).split('. ')[0]}). One of them has ended: see what "
+            "it says, and go on from the last checkpoint."
+        ) from None
 
 
 ALONE = Ranks()

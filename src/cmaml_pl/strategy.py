@@ -8,6 +8,9 @@ from typing import Any
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch import Tensor
+
+from cmaml_pl.ranks import loss_of_others
 
 GRACE = 30.0
 """Seconds for a process to end by itself once another has; as torchrun's and SLURM's."""
@@ -53,3 +56,18 @@ class RanksStrategy(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Leave the module as it is."""
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Lightning's, which does not say what has happened when another rank is gone; so with the two below."""
+        with loss_of_others(self.global_rank, self.world_size):
+            super().barrier(*args, **kwargs)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """As `barrier`."""
+        with loss_of_others(self.global_rank, self.world_size):
+            return super().broadcast(obj, src)
+
+    def reduce(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As `barrier`."""
+        with loss_of_others(self.global_rank, self.world_size):
+            return super().reduce(tensor, *args, **kwargs)
