@@ -36,7 +36,7 @@ from cmaml_pl.ranks import Ranks
 ETHERNET = (50e-6, 1.25e9)
 """Latency, s, and rate, bytes/s, of a 10 Gbit/s network as one finds it between machines; assumed, not measured."""
 BEYOND = (8, 16, 32, 64)
-SIZES = (256, 10_000, 1_000_000)
+SIZES = (256, 1_000_000)
 """Numbers in a message, for the fit."""
 
 
@@ -64,8 +64,8 @@ def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> 
     return Measured(ranks, statistics.median(seconds), statistics.median(shares))
 
 
-def messages(config: Config) -> dict[int, int]:
-    """Messages of a meta-iteration that grow with neither tasks nor ranks: numbers in one -> how many."""
+def messages(config: Config) -> list[tuple[int, int]]:
+    """Messages of a meta-iteration that grow with neither tasks nor ranks: numbers in one, and how many."""
     with open_module(config) as module:
         actor = module.actor.vector().numel()
         critics = [
@@ -76,11 +76,7 @@ def messages(config: Config) -> dict[int, int]:
     samples = config.train.tasks_per_batch * config.rollout.envs_per_task * config.rollout.horizon
     steps = config.critic.passes * math.ceil(samples / config.critic.minibatch)
     # the normaliser's moments, and some thirty numbers for metrics, lambda, eta and what is checked
-    sums = [(actor, config.outer.passes), *((size, steps) for size in critics), (observation, 2), (1, 30)]
-    found: dict[int, int] = {}
-    for size, count in sums:
-        found[size] = found.get(size, 0) + count
-    return found
+    return [(actor, config.outer.passes), *((size, steps) for size in critics), (observation, 2), (1, 30)]
 
 
 def _time_sums(rank: int, file: str, repeats: int, results: Any) -> None:
@@ -111,14 +107,14 @@ def measure_link(repeats: int = 200) -> tuple[float, float]:
         for process in processes:
             process.join()
         seconds = dict(results)
-    small, large = SIZES[0], SIZES[-1]
+    small, large = SIZES
     rate = 4 * (large - small) / (seconds[large] - seconds[small])  # two ranks: each link carries the message once
     return (seconds[small] - 4 * small / rate) / 2, rate
 
 
-def communication(sent: dict[int, int], ranks: int, latency: float, rate: float) -> float:
+def communication(sent: Sequence[tuple[int, int]], ranks: int, latency: float, rate: float) -> float:
     """Seconds of a meta-iteration's messages over a ring."""
-    return sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in sent.items())
+    return sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in sent)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,8 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     links = {"this machine's": local, "10 Gbit/s": ETHERNET}
     computed = []
     if alone is not None:
-        title = f"computed, machines like this one: {sum(sent.values())} messages of a meta-iteration, in all "
-        title += f"{4e-6 * sum(size * count for size, count in sent.items()):.1f} MB"
+        number, size = sum(count for _, count in sent), 4e-6 * sum(size * count for size, count in sent)
+        title = f"computed, machines like this one: {number} messages of a meta-iteration, in all {size:.1f} MB"
         table = Table("machines", "computation, s", *(f"communication, s, {name} link" for name in links), title=title)
         for ranks in BEYOND:
             row = {name: communication(sent, ranks, *link) for name, link in links.items()}

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cmaml_pl.errors import UserError
+from cmaml_pl.files import in_one_move
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +57,12 @@ class MetricsCSV(Callback):
             self.write()
 
     def write(self) -> None:
-        """Replace the file in one move, so that a reader or a crash never meets half a line."""
+        """Replace the file in one move."""
         names = dict.fromkeys(name for line in self._lines for name in line)
-        scratch = self.path.with_suffix(".tmp")
-        with scratch.open("w", newline="") as file:
+        with in_one_move(self.path) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(names))
             writer.writeheader()
             writer.writerows({**line, "iteration": int(line["iteration"])} for line in self._lines)
-        scratch.replace(self.path)
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from cmaml_pl.errors import UserError
+from cmaml_pl.files import in_one_move
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -25,20 +26,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: it cannot be written; what was there is as it was.
         """
         path = Path(path)
-        scratch = path.with_suffix(".tmp")
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with scratch.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            if path.exists():
-                path.replace(previous(path))
-            scratch.replace(path)
+            with in_one_move(path) as scratch:
+                with scratch.open("wb") as file:
+                    file.write(content.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+                if path.exists():
+                    path.replace(previous(path))
         except OSError as error:
-            scratch.unlink(missing_ok=True)
             kept = f"the last good one is {path}" if path.exists() else "there is none yet"
             raise UserError(f"The checkpoint {path} cannot be written: {error.strerror}; {kept}.") from None
 

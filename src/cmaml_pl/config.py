@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from cmaml_pl.bounds import bounded, check_bounds
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.files import in_one_move
 from cmaml_pl.outer.safety import WEIGHTS
 from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 
@@ -243,10 +244,9 @@ def requested(overrides: DictConfig, key: str) -> Any:
 
 
 def save(config: Config, path: Path) -> None:
-    """Write a configuration that `read` gives back, in one move: what is there stays whole whatever happens."""
-    scratch = path.with_suffix(".tmp")
-    OmegaConf.save(OmegaConf.structured(config), scratch)
-    scratch.replace(path)
+    """Write a configuration that `read` gives back, in one move."""
+    with in_one_move(path) as scratch:
+        OmegaConf.save(OmegaConf.structured(config), scratch)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Config:

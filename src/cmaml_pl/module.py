@@ -180,9 +180,10 @@ class CMAML(LightningModule):
     def predicted_episode_cost(self) -> Tensor:
         """Jhat_C: what an episode of the meta-policy costs by the safety critic, undiscounted, scalar."""
         assert self.pre is not None, "no meta-iteration has run yet"
-        states = self.estimator.transitions(self.pre.rollout)
-        value = self.safety_critic(states.features)
-        return self.ranks.mean(episode_cost_from_values(value, states.done, gamma=self.estimator.cost_gamma))
+        rollout = self.pre.rollout
+        value = self.safety_critic(self.actor.normaliser(rollout["observation"]))
+        done = rollout["next", "done"]
+        return self.ranks.mean(episode_cost_from_values(value, done, gamma=self.estimator.cost_gamma))
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Theta <- meta-optimiser step on g."""

@@ -15,6 +15,7 @@ from cmaml_pl.adaptation import Stage
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.config import Config
 from cmaml_pl.evaluation.traces import Trace, record_traces
+from cmaml_pl.files import in_one_move
 from cmaml_pl.math.advantages import episode_sums
 from cmaml_pl.runs import RunFolder, load_checkpoint, restore
 from cmaml_pl.tasks.task import Task
@@ -138,8 +139,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    """Replace the file in one move, so that a reader or a crash never meets half of it."""
+    """Replace the file in one move; several processes may do so."""
     path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(content, scratch)
-    scratch.replace(path)
+    with in_one_move(path, f".{os.getpid()}.tmp") as scratch:
+        torch.save(content, scratch)
