@@ -137,7 +137,8 @@ def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_
 
 
 def test_an_override_is_stronger_than_the_arm_and_the_arm_than_the_experiment():
-    assert load("nav2d", ["arm=maml_penalty"]).inner.multiplier_lr == 0.0
+    penalty = load("nav2d", ["arm=maml_penalty"]).inner
+    assert (penalty.multiplier_lr, penalty.multiplier_kp, penalty.multiplier_carry) == (0.0, 0.0, 0.0)
     assert load("nav2d", ["inner.multiplier_init=0.8", "arm=maml_penalty"]).inner.multiplier_init == 0.8
     assert load("nav2d", ["arm=maml"]).inner.method == "trpo"
     assert load("nav2d", ["arm=maml", "inner.method=cpo"]).inner.method == "cpo"

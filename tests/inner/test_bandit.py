@@ -44,6 +44,13 @@ def test_trpo_lagrangian_swings_around_the_limit():
     assert ((average[:, 1] - TARGET[1]).abs() < 0.15).all()
 
 
+def test_a_proportional_term_damps_the_swing():
+    integral, both = (learn("trpo_lag", steps=160, multiplier_lr=0.05, multiplier_kp=kp)[60:] for kp in (0.0, 0.5))
+    assert (both[..., 0].std(dim=0) < 0.5 * integral[..., 0].std(dim=0)).all()
+    assert ((both[..., 0].mean(dim=0) - LIMIT).abs() < 0.05).all()
+    assert ((both[..., 1].mean(dim=0) - TARGET[1]).abs() < 0.15).all()
+
+
 def test_trpo_ignores_the_limit():
     path = learn("trpo", steps=60)
     assert ((path[-1] - TARGET).abs() < 0.1).all()

@@ -97,6 +97,15 @@ def test_trpo_lag_raises_the_surrogate_that_it_maximises():
     assert (gain > 0).all()
 
 
+def test_the_proportional_term_of_trpo_lag_weighs_this_step_alone():
+    actor, theta, multiplier = start()
+    data = make_task_data(actor, theta, samples=200, episode_cost=7.0, cost_limit=5.0)
+    step = INNER_METHODS["trpo_lag"](multiplier_lr=0.0, multiplier_kp=0.3).step(actor, theta, multiplier, data)
+    same = INNER_METHODS["trpo_lag"](multiplier_lr=0.0).step(actor, theta, multiplier + 0.6, data)
+    torch.testing.assert_close(step.theta, same.theta)
+    assert torch.equal(step.multiplier, multiplier)
+
+
 def test_trpo_lag_makes_costly_actions_rarer_when_lambda_is_large():
     method = INNER_METHODS["trpo_lag"](max_kl=0.02, multiplier_max=1e6)
     actor, theta, _ = start()

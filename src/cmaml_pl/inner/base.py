@@ -17,8 +17,8 @@ class InnerStep:
 
     Attributes:
         theta: adapted parameters, a new tensor, (tasks, P).
-        multiplier: lambda^p, the weight of the standardised cost advantage against the reward's in the direction of the
-            step, (tasks,). The outer loss weighs the two alike, see `lagrangian_advantage`.
+        multiplier: lambda^p, the weight of the standardised cost advantage against the reward's in the outer loss, see
+            `lagrangian_advantage`, and in the direction of the step, to which a method may add for this once, (tasks,).
         kl: mean KL(old || new) of the step, nats, (tasks,).
         step_share: accepted share of the full step, 0 where the line search was exhausted, (tasks,).
         infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). A method

@@ -17,12 +17,17 @@ from cmaml_pl.rollout.task_data import TaskData
 class TRPOLag:
     """lambda <- max(0, lambda + lr (J_C - d)), then argmax E[ratio * A] s.t. E KL(old || new) <= max_kl.
 
+    The step may weigh cost by lambda + kp (J_C - d) instead, a proportional beside the integral term (Stooke, Achiam &
+    Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods", algorithm 2 with K_D = 0).
+
     Attributes:
         steps: K, adaptation steps, each on new data.
         max_kl: eps, nats (OmniSafe: 0.01; more, since a task is given few steps).
         cost_limit: d, undiscounted cost per episode.
         multiplier_init: lambda before anything was learned (OmniSafe).
         multiplier_lr: a_lambda, per unit of episode cost: 10 too much add 0.1. Experiments set their own.
+        multiplier_kp: K_P, per unit of episode cost. A few adaptation steps are over before lambda has risen; this
+            answers at once, and is forgotten with the excess. 0 is TRPO-Lagrangian as it is printed.
         multiplier_carry: share of the tasks' mean change of lambda that the next tasks start from. Below 1 lambda
             reacts at once within a task and slowly from task to task; at 1 cost and return swung on nav2d.
         multiplier_max: largest lambda; keeps a hopeless task from silencing the reward for all others.
@@ -40,6 +45,7 @@ class TRPOLag:
     cost_limit: float = bounded(25.0, low=0, finite=False)
     multiplier_init: float = bounded(0.001, low=0)
     multiplier_lr: float = bounded(0.01, low=0)
+    multiplier_kp: float = bounded(0.0, low=0)
     multiplier_carry: float = bounded(0.1, low=0, high=1)
     multiplier_max: float = bounded(10.0, low=0)
     cg_iterations: int = bounded(10, low=1)
@@ -50,14 +56,14 @@ class TRPOLag:
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
-        multiplier = ascend(
-            multiplier, data.episode_cost, data.cost_limit, lr=self.multiplier_lr, high=self.multiplier_max
-        )
+        cost, limit, high = data.episode_cost, data.cost_limit, self.multiplier_max
+        multiplier = ascend(multiplier, cost, limit, lr=self.multiplier_lr, high=high)
+        weight = ascend(multiplier, cost, limit, lr=self.multiplier_kp, high=high)
         adapted, kl, share = trust_region_step(
             actor,
             theta,
             data,
-            lagrangian_advantage(data, multiplier),
+            lagrangian_advantage(data, weight),
             max_kl=self.max_kl,
             cg_iterations=self.cg_iterations,
             cg_damping=self.cg_damping,
