@@ -45,8 +45,16 @@ class PatientWandbLogger(WandbLogger):
 
 
 def set_up_wandb(*, offline: bool) -> None:
-    """Let W&B be quiet, since the summary says where the run is, and give up uploading at the end after some time."""
+    """Let W&B be quiet, since the summary says where the run is, and give up uploading at the end after some time.
+
+    Raises:
+        UserError: W&B cannot make sense of the environment.
+    """
     settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings.finish_timeout = FINISH_TIMEOUT
-    wandb.setup(settings)
+    try:
+        wandb.setup(settings)
+    except ValueError as error:  # pydantic's: a headline, the name of the setting, what is wrong with it
+        what = ": ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise UserError(f"W&B refuses a WANDB_* variable of the environment, {what}. Mend it, or unset it.") from None

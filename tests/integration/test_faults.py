@@ -300,13 +300,14 @@ def test_a_wandb_server_that_dies_in_mid_run_costs_nothing_but_the_upload(online
 
 
 @pytest.mark.parametrize(
-    ("key", "override", "message"),
+    ("variable", "value", "override", "message"),
     [
-        ("short", "logger.id=b", "API key must have 40+ characters"),
-        ("0" * 40, "logger.id='a/b'", "Run ID cannot contain the characters"),
+        ("WANDB_API_KEY", "short", "logger.id=b", "API key must have 40+ characters"),
+        ("WANDB_API_KEY", "0" * 40, "logger.id='a/b'", "Run ID cannot contain the characters"),
+        ("WANDB_MODE", "sideways", "logger.id=b", "environment, mode: Input should be 'online'"),
     ],
 )
-def test_what_wandb_refuses_is_told_at_once(key, override, message, online, tmp_path):
-    online.setenv("WANDB_API_KEY", key)
+def test_what_wandb_refuses_is_told_at_once(variable, value, override, message, online, tmp_path):
+    online.setenv(variable, value)
     command = ["train", "exp=nav2d", "run.id=a", f"run.dir={tmp_path}", "quiet=true", *TINY, "logger.wandb=online"]
     assert_refused([*command, override], message, tmp_path)
