@@ -1,8 +1,8 @@
 """Lightning's DDP for a module that brings its ranks together itself."""
 
 import os
-import time
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
@@ -13,19 +13,26 @@ from torch import Tensor
 from cmaml_pl.ranks import loss_of_others
 
 GRACE = 30.0
-"""Seconds for a process to end by itself once another has; as torchrun's and SLURM's."""
+"""Seconds for training to end by itself once another process has; as torchrun's and SLURM's."""
 
 
 class PatientObserver(_ChildProcessObserver):
-    """Kills the processes of this machine when one has ended badly, if the loss does not end them.
+    """Kills the processes of this machine when one has ended badly, if the loss does not end the training.
 
     Lightning's kills them whenever it next looks, in at most 5 s: before or after the first process has met the loss in
-    a message, has said so and has closed its files. The thread ends with that process.
+    a message, has said so, and has closed its files and its W&B run.
+
+    Attributes:
+        trained: to be set when training has ended in the first process.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trained = Event()
+
     def _terminate_all(self) -> None:
-        time.sleep(GRACE)
-        super()._terminate_all()
+        if not self.trained.wait(GRACE):
+            super()._terminate_all()
 
 
 class _Launcher(_SubprocessScriptLauncher):
@@ -33,10 +40,15 @@ class _Launcher(_SubprocessScriptLauncher):
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
-        if not self.cluster_environment.creates_processes_externally:
-            self._call_children_scripts()
-            PatientObserver(os.getpid(), self.procs, sleep_period=1).start()
-        return function(*args, **kwargs)
+        if self.cluster_environment.creates_processes_externally:
+            return function(*args, **kwargs)
+        self._call_children_scripts()
+        observer = PatientObserver(os.getpid(), self.procs, sleep_period=1)
+        observer.start()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            observer.trained.set()
 
 
 class RanksStrategy(DDPStrategy):

@@ -112,17 +112,24 @@ def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(ho
     assert RunFolder(tmp_path / "runs/nav2d/a").newest_good_checkpoint().iterations == saved
 
 
-ONE_HANGS = """
+ONE_OF_TWO = """
 import os, subprocess, sys, time
 from cmaml_pl import strategy
 strategy.GRACE = 1.0
-strategy.PatientObserver(os.getpid(), [subprocess.Popen([sys.executable, "-c", "exit(1)"])], sleep_period=0.01).start()
-time.sleep(50)
+another = subprocess.Popen([sys.executable, "-c", "exit(1)"])
+observer = strategy.PatientObserver(os.getpid(), [another], sleep_period=0.01)
+observer.start()
 """
 
 
 def test_a_process_that_does_not_notice_the_loss_of_another_is_killed():
-    assert subprocess.run([sys.executable, "-c", ONE_HANGS], check=False, timeout=40).returncode == -signal.SIGKILL
+    hangs = [sys.executable, "-c", f"{ONE_OF_TWO}time.sleep(50)"]
+    assert subprocess.run(hangs, check=False, timeout=40).returncode == -signal.SIGKILL
+
+
+def test_a_process_that_has_trained_is_not_killed_while_it_ends():
+    ends = [sys.executable, "-c", f"{ONE_OF_TWO}observer.trained.set(); observer.join()"]
+    assert subprocess.run(ends, check=False, timeout=40).returncode == 0
 
 
 def test_torchrun_starts_the_ranks_as_well(tmp_path):
