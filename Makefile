@@ -63,6 +63,7 @@ lint: $(STAMP) ## check style, format and types
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: $(STAMP) ## format the code and mend what ruff can mend
 	@$(PY) -m ruff check --fix

@@ -41,7 +41,7 @@ from cmaml_pl.envs.navigation import NavigationEnv
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.runs import load_checkpoint
+from cmaml_pl.runs.checkpoints import load_checkpoint
 
 Array = NDArray[np.float64]
 

@@ -30,8 +30,9 @@ from rich.table import Table
 
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import open_module
-from cmaml_pl.config import Config, load
-from cmaml_pl.ranks import Ranks
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.distributed.ranks import Ranks
 
 ETHERNET = (50e-6, 1.25e9)
 """Latency, s, and rate, bytes/s, of a 10 Gbit/s network as one finds it between machines; assumed, not measured."""
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table.add_row(str(one.ranks), f"{one.seconds:.2f}", f"{one.communication_share:.1%}")
     console.print(table)
 
-    sent, local = messages(load(options.exp, options.overrides)), measure_link()
+    sent, local = messages(load_experiment(options.exp, options.overrides)), measure_link()
     links = {"this machine's": local, "10 Gbit/s": ETHERNET}
     computed = []
     if alone is not None:

@@ -11,21 +11,20 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from cmaml_pl import __version__
-from cmaml_pl import config as configuration
 from cmaml_pl.assembly import open_module
-from cmaml_pl.config import load
+from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
 from cmaml_pl.export import OPSET, check, export_policy, load_policy
-from cmaml_pl.runs import RunFolder
+from cmaml_pl.runs.folder import RunFolder
 
 TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=12", "run.id=x"]
 
 
 def make_run(path, exp, *overrides):
     """A run whose checkpoint holds other weights than the first ones; its actor."""
-    config, folder = load(exp, [*TINY, *overrides]), RunFolder(path / "x")
+    config, folder = load_experiment(exp, [*TINY, *overrides]), RunFolder(path / "x")
     folder.checkpoints.mkdir(parents=True)
-    configuration.save(config, folder.config)
+    store(config, folder.config)
     with open_module(config) as module, torch.no_grad():
         actor, generator = module.actor, torch.Generator().manual_seed(3)
         for parameter in actor.parameters():

@@ -10,6 +10,7 @@ from cmaml_callbacks.progress import MetaProgress
 from cmaml_callbacks.reward_critic import RewardCritic
 from cmaml_callbacks.safeguard import Safeguard
 from cmaml_callbacks.safety_critic import SafetyCritic
+from cmaml_callbacks.throughput import Throughput
 from cmaml_callbacks.wandb_metrics import WandbMetrics
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "RewardCritic",
     "Safeguard",
     "SafetyCritic",
+    "Throughput",
     "WandbMetrics",
 ]

@@ -1,8 +1,12 @@
-"""What the callbacks ask of the module that they are attached to."""
+"""What the callbacks ask of the module that they are attached to, and of what its steps return."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule
 
-from cmaml_pl.module import CMAML
+from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.algorithm.record import MetaIteration
 
 
 def require_cmaml(callback: Callback, module: LightningModule) -> CMAML:
@@ -12,5 +16,12 @@ def require_cmaml(callback: Callback, module: LightningModule) -> CMAML:
         TypeError: it is another kind of LightningModule.
     """
     if not isinstance(module, CMAML):
-        raise TypeError(f"{type(callback).__name__} serves a cmaml_pl.module.CMAML, not a {type(module).__name__}")
+        raise TypeError(f"{type(callback).__name__} serves a {CMAML.__module__}.CMAML, not a {type(module).__name__}")
     return module
+
+
+def iteration_of(outputs: Mapping[str, Any]) -> MetaIteration:
+    """The record that `CMAML.training_step` has returned."""
+    record = outputs["iteration"]
+    assert isinstance(record, MetaIteration)
+    return record

@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tensordict import TensorDict
 from torch import Tensor
 
-from cmaml_callbacks._checks import require_cmaml
-from cmaml_pl.module import CMAML
-from cmaml_pl.nets.critics import Transitions, explained_variance, fit_critic
+from cmaml_callbacks._checks import iteration_of, require_cmaml
+from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.critics.estimation import Transitions
+from cmaml_pl.critics.fitting import explained_variance, fit_critic
 from cmaml_pl.nets.networks import ValueNetwork
 from cmaml_pl.seeding import derive_generator
 
@@ -40,8 +42,8 @@ class CriticRegression(Callback):
         """The network to fit."""
 
     @abstractmethod
-    def target(self, module: CMAML, states: Transitions) -> Tensor:
-        """What it is to predict on `module.pre`, whose states these are, (tasks, envs, time, 1)."""
+    def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
+        """What it is to predict on the rollout [tasks, envs, time], whose states these are, (tasks, envs, time, 1)."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the critic's optimiser, or go on with the checkpoint's."""
@@ -55,16 +57,15 @@ class CriticRegression(Callback):
     ) -> None:
         """Fit, then log how well the critic had predicted data that it had not seen."""
         module = require_cmaml(self, pl_module)
-        metrics = self.fit(module, iteration=trainer.current_epoch)
+        metrics = self.fit(module, iteration_of(outputs).pre.rollout, iteration=trainer.current_epoch)
         module.log_dict({f"{self.name}/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
-    def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
-        """One regression on `module.pre`; returns loss and explained_variance."""
+    def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
+        """One regression on the meta-policy's rollout [tasks, envs, time]; returns loss and explained_variance."""
         assert self._optimizer is not None, "on_fit_start has not run"
-        assert module.pre is not None, "no meta-iteration has run"
         # observations as the next iteration will see them: the normaliser has been updated by now
-        critic, states = self.critic(module), module.estimator.transitions(module.pre.rollout)
-        target = self.target(module, states)
+        critic, states = self.critic(module), module.estimator.transitions(rollout)
+        target = self.target(module, rollout, states)
         explained = explained_variance(critic, states.features, target, module.ranks)
         loss = fit_critic(
             critic,

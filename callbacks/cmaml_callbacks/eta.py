@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cmaml_callbacks._checks import require_cmaml
+from cmaml_callbacks._checks import iteration_of, require_cmaml
+from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.math.multiplier import ascend
-from cmaml_pl.module import CMAML
 
 
 class Eta(Callback):
@@ -37,14 +38,13 @@ class Eta(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move eta."""
-        self.update(require_cmaml(self, pl_module))
+        self.update(require_cmaml(self, pl_module), iteration_of(outputs).pre)
 
     @torch.no_grad()
-    def update(self, module: CMAML) -> None:
-        """One step of projected ascent on `module.eta`."""
-        assert module.pre is not None
-        limit = module.ranks.mean(module.pre.data.cost_limit)
-        module.eta.copy_(ascend(module.eta, module.predicted_episode_cost(), limit, lr=self.lr, high=self.high))
+    def update(self, module: CMAML, pre: Stage) -> None:
+        """One step of projected ascent on `module.eta`, for what the meta-policy did."""
+        predicted, limit = module.predicted_episode_cost(pre.rollout), module.ranks.mean(pre.data.cost_limit)
+        module.eta.copy_(ascend(module.eta, predicted, limit, lr=self.lr, high=self.high))
         self._value = float(module.eta)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """A stop on request, after the running meta-iteration."""
 
-import os
 import signal
-import subprocess
 import threading
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cmaml_pl.distributed.slurm import find_requeue_signal
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """What schedulers, sweep agents and Ctrl-C send."""
@@ -35,9 +34,7 @@ class GracefulStop(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen to SLURM before Lightning begins to, which leaves a signal to the one who listens already."""
-        environment = trainer._accelerator_connector.cluster_environment  # where Lightning itself looks
-        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            self.requeue_signal = environment.requeue_signal
+        self.requeue_signal = find_requeue_signal()
         self._listen([self.requeue_signal] if self.requeue_signal else [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,18 +63,3 @@ class GracefulStop(Callback):
 
         if threading.current_thread() is threading.main_thread():
             self._before |= {number: signal.signal(number, stop) for number in numbers}
-
-
-def requeue_slurm_job() -> str:
-    """Ask SLURM to start the job of this process again, as Lightning does; what SLURM says against it, or nothing.
-
-    SLURM may end the process from then on.
-    """
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else str(SLURMEnvironment.job_id())
-    command = ["scontrol", "requeue", job]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"{' '.join(command)}: {error.strerror}"
-    return f"{' '.join(command)}: {(result.stderr or result.stdout).strip()}" if result.returncode else ""

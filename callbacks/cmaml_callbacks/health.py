@@ -7,10 +7,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cmaml_callbacks._checks import require_cmaml
-from cmaml_callbacks.wandb_metrics import find_wandb_logger
+from cmaml_callbacks._checks import iteration_of, require_cmaml
+from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.math.advantages import episode_sums
-from cmaml_pl.module import CMAML
+from cmaml_pl.tracking.wandb_logger import find_wandb_logger
 
 logger = logging.getLogger(__name__)
 
@@ -70,23 +71,22 @@ class Health(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at the meta-iteration."""
-        module = require_cmaml(self, pl_module)
-        if module.pre is None:  # the meta-iteration was dropped
+        module, record = require_cmaml(self, pl_module), iteration_of(outputs)
+        if record.dropped:
             return
-        post_return, post_cost = (float(trainer.callback_metrics[f"post/{name}"]) for name in ("return", "cost"))
-        signs = self.observe(module, post_return=post_return, post_cost=post_cost)
+        post_return, post_cost = (float(record.metrics[f"post/{name}"]) for name in ("return", "cost"))
+        signs = self.observe(module, record.pre, post_return=post_return, post_cost=post_cost)
         metrics = {"signs": float(len(signs)), "cost_variance": self._history["variance"][-1]}
         module.log_dict({f"health/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
         for sign in self.new(signs):
             self.warn(trainer, sign, signs[sign])
 
-    def observe(self, module: CMAML, *, post_return: float, post_cost: float) -> dict[str, str]:
+    def observe(self, module: CMAML, pre: Stage, *, post_return: float, post_cost: float) -> dict[str, str]:
         """Take in a meta-iteration; the signs that there are now, each with what it says to the user."""
-        assert module.pre is not None, "no meta-iteration has run"
-        after, data = module.pre.rollout["next"], module.pre.data
+        after, data = pre.rollout["next"], pre.data
         sums = episode_sums(after["cost"], after["done"])
         cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
-        predicted = float(module.predicted_episode_cost())
+        predicted = float(module.predicted_episode_cost(pre.rollout))
         _, _, variance = module.ranks.moments(sums[after["done"]])
         self._history["variance"].append(float(variance))
         self._history["unseen"].append(float(cost > (1 + self.margin) * limit and predicted <= limit))

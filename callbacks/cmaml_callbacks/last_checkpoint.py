@@ -1,9 +1,11 @@
 """checkpoints/last.ckpt in the run folder."""
 
+from typing import Any
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cmaml_callbacks._checks import require_cmaml
+from cmaml_callbacks._checks import iteration_of
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -12,7 +14,16 @@ class LastCheckpoint(ModelCheckpoint):
     A run that goes on from it repeats what was dropped, so that nothing is lost once the cause is mended.
     """
 
+    _dropped = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember whether the meta-iteration was dropped."""
+        self._dropped = iteration_of(outputs).dropped
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
-        if require_cmaml(self, pl_module).pre is not None:
+        if not self._dropped:
             super().on_train_epoch_end(trainer, pl_module)

@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cmaml_callbacks.metrics_csv import read_metrics
-from cmaml_pl.evaluation.figures import plot_learning_curves
+from cmaml_pl.figures.learning_curves import plot_learning_curves
 
 
 class LearningCurves(Callback):

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-SHOWN = {
+SHOWN_METRICS = {
     "return": "{post/return:.2f}",
     "cost": "{pre/cost:.1f} -> {post/cost:.1f}",
     "eta": "{eta:.2f}",
@@ -84,9 +84,9 @@ class MetaProgress(ProgressBar):
 
 
 def describe(metrics: Any) -> str:
-    """A line of the metrics in SHOWN that are there."""
+    """A line of the metrics in SHOWN_METRICS that are there."""
     parts = []
-    for label, form in SHOWN.items():
+    for label, form in SHOWN_METRICS.items():
         try:
             parts.append(f"{label} {form.format_map({name: float(value) for name, value in metrics.items()})}")
         except KeyError:

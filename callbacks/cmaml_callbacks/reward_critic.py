@@ -1,10 +1,11 @@
 """The updates of the reward critic that the tasks share."""
 
+from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_callbacks._regression import CriticRegression
-from cmaml_pl.module import CMAML
-from cmaml_pl.nets.critics import Transitions, reward_to_go
+from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.critics.estimation import Transitions, reward_to_go
 from cmaml_pl.nets.networks import ValueNetwork
 
 
@@ -23,8 +24,6 @@ class RewardCritic(CriticRegression):
             raise TypeError("RewardCritic serves a module whose tasks share a reward critic, a ValueNetwork")
         return module.reward_critic
 
-    def target(self, module: CMAML, states: Transitions) -> Tensor:
+    def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """Reward-to-go."""
-        assert module.pre is not None, "no meta-iteration has run"
-        reward = module.pre.rollout["next", "reward"]
-        return reward_to_go(self.critic(module), states, reward, gamma=module.estimator.gamma)
+        return reward_to_go(self.critic(module), states, rollout["next", "reward"], gamma=module.estimator.gamma)

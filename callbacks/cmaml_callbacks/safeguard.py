@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from cmaml_callbacks._checks import require_cmaml
+from cmaml_callbacks._checks import iteration_of, require_cmaml
+from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.errors import UserError
-from cmaml_pl.module import CMAML
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ class Before:
 class Safeguard(Callback):
     """Drop a meta-iteration that left a number which is not finite; stop the run after too many in a row.
 
-    Dropped is a meta-iteration of which no task was left (see `cmaml_pl.adaptation.sound_stages`), or after which the
-    meta-gradient, a parameter or a buffer is not finite. Parameters, buffers and optimisers are put back as they were
-    before it, and the module's `pre` is None, so that later callbacks know. `health/dropped_steps`, how many there have
-    been, is logged. It belongs after the callbacks that learn, and before those that judge or save.
+    Dropped is a meta-iteration of which no task was left (see `cmaml_pl.algorithm.adaptation.sound_stages`), or after
+    which the meta-gradient, a parameter or a buffer is not finite. Parameters, buffers and optimisers are put back as
+    they were before it, and its record tells later callbacks. `health/dropped_iterations`, how many there have been, is
+    logged. It belongs after the callbacks that learn, and before those that judge or save.
 
     Args:
         learners: the callbacks that learn from a meta-iteration.
@@ -68,15 +68,16 @@ class Safeguard(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Drop the meta-iteration if it went wrong."""
-        module = require_cmaml(self, pl_module)
-        no_task = trainer.callback_metrics["health/dropped_tasks"] == len(batch)
+        module, record = require_cmaml(self, pl_module), iteration_of(outputs)
+        no_task = record.broken == len(batch)
         wrong = "a rollout or adaptation step of every task" if no_task else find_wrong(module)
         if wrong:
             self.undo(trainer, module)
+            record.dropped = True
             self.count(trainer.current_epoch + 1, wrong)
         else:
             self.in_a_row = 0
-        module.log("health/dropped_steps", float(self.dropped), batch_size=len(batch))
+        module.log("health/dropped_iterations", float(self.dropped), batch_size=len(batch))
 
     def undo(self, trainer: Trainer, module: CMAML) -> None:
         """Put everything back as it was before the meta-iteration."""
@@ -89,7 +90,6 @@ class Safeguard(Callback):
         for learner, state in zip(self.learners, self._before.learners, strict=True):
             learner.load_state_dict(state)
             learner.on_fit_start(trainer, module)  # as in a run that goes on from a checkpoint
-        module.pre = None
 
     def count(self, iteration: int, wrong: str) -> None:
         """One more was dropped; warn, or end the run.

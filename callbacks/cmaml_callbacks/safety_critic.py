@@ -1,10 +1,11 @@
 """The updates of the global safety critic."""
 
+from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_callbacks._regression import CriticRegression
-from cmaml_pl.module import CMAML
-from cmaml_pl.nets.critics import Transitions, cost_to_go
+from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.critics.estimation import Transitions, cost_to_go
 from cmaml_pl.nets.networks import ValueNetwork
 
 
@@ -20,11 +21,11 @@ class SafetyCritic(CriticRegression):
         """V_C."""
         return module.safety_critic
 
-    def target(self, module: CMAML, states: Transitions) -> Tensor:
+    def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """Cost-to-go."""
-        assert module.pre is not None, "no meta-iteration has run"
-        return cost_to_go(states, module.pre.rollout["next", "cost"], gamma=module.estimator.cost_gamma)
+        return cost_to_go(states, rollout["next", "cost"], gamma=module.estimator.cost_gamma)
 
-    def fit(self, module: CMAML, *, iteration: int) -> dict[str, Tensor]:
-        """One regression on `module.pre`; returns loss, explained_variance and episode_cost."""
-        return {**super().fit(module, iteration=iteration), "episode_cost": module.predicted_episode_cost()}
+    def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
+        """See CriticRegression; returns loss, explained_variance and episode_cost."""
+        metrics = super().fit(module, rollout, iteration=iteration)
+        return {**metrics, "episode_cost": module.predicted_episode_cost(rollout)}

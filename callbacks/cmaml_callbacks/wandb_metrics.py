@@ -5,8 +5,9 @@ from typing import Any
 
 import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
+
+from cmaml_pl.tracking.wandb_logger import find_wandb_logger
 
 
 class WandbMetrics(Callback):
@@ -51,8 +52,3 @@ class WandbMetrics(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The id that the checkpoint belongs to."""
         self._run_id = state_dict.get("run_id")
-
-
-def find_wandb_logger(trainer: Trainer) -> WandbLogger | None:
-    """The Trainer's WandbLogger, if it has one."""
-    return next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)

@@ -1,11 +1,10 @@
 """From a configuration to objects: nothing below reads one."""
 
 import inspect
-import netrc
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from urllib.parse import urlparse
+from pathlib import Path
 
 import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -24,23 +23,29 @@ from cmaml_callbacks import (
     RewardCritic,
     Safeguard,
     SafetyCritic,
+    Throughput,
     WandbMetrics,
 )
-from cmaml_pl.checkpoint_io import AtomicCheckpointIO
-from cmaml_pl.config import Config
-from cmaml_pl.data import TaskDataModule
+from cmaml_pl.algorithm.data import TaskDataModule
+from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.distributed.strategy import RanksStrategy
+from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.envs.safety_gymnasium_ids import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.module import CMAML
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
-from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.runs import RunFolder
+from cmaml_pl.rollout.task_data import AdvantageEstimator
+from cmaml_pl.runs.checkpoint_io import AtomicCheckpointIO
+from cmaml_pl.runs.checkpoints import load_checkpoint, restore
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator
-from cmaml_pl.strategy import RanksStrategy
-from cmaml_pl.wandb_logger import PatientWandbLogger, set_up_wandb
+from cmaml_pl.tracking.keys import has_wandb_key, require_wandb_key
+from cmaml_pl.tracking.wandb_logger import PatientWandbLogger, set_up_wandb
 
-OURS = {
+DECIDED_ELSEWHERE = {
     "max_epochs": "train.meta_iterations",
     "max_steps": "train.meta_iterations",
     "check_val_every_n_epoch": "train.validate_every",
@@ -65,48 +70,79 @@ def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
 
     Ranks have equal parts of a batch of tasks; those of one machine share its cores.
     """
+    # from here on, for the digits of the first weights depend on the threads
+    with _torch_threads(config.run.torch_threads), closing(build_module(config, ranks)) as module:
+        yield module
+
+
+def load_module(path: str | Path) -> CMAML:
+    """A trained module, with environments for its tasks, from a checkpoint or a run folder, for its newest checkpoint.
+
+    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts it to tasks,
+    `module.close()` ends its environments, and so does `with contextlib.closing(load_module(path)) as module`.
+
+    Raises:
+        UserError: there is no such run or checkpoint, or it is not as a run has written it.
+    """
+    checkpoint = load_checkpoint(Path(path))
+    config, _ = open_run(RunFolder.of(checkpoint).path, checkpoint)
+    module = build_module(config)
+    restore(module, checkpoint)
+    kept = checkpoint.content.get("callbacks", {}).get(Eta.__qualname__, {})
+    module.eta.fill_(kept.get("eta", float(module.eta)))  # which its callback keeps
+    return module
+
+
+def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
+    """The module as training begins with it; `close` ends its environments."""
     if config.train.tasks_per_batch % ranks.size:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but must be a multiple of the {ranks.size} "
             "processes (trainer.devices times trainer.num_nodes) that share the tasks."
         )
-    with _torch_threads(config.run.torch_threads):  # from here on, for the digits of the first weights depend on it
-        env = config.tasks.make_env(
-            config.train.tasks_per_batch // ranks.size,
-            config.rollout.envs_per_task,
-            horizon=config.rollout.horizon,
-            workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
-        )
-        observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
-        actor = GaussianActor(
-            observation_size,
-            action_size,
-            hidden=config.policy.hidden,
-            init_log_std=config.policy.init_log_std,
-            generator=derive_generator(config.seed, "actor"),
-        )
-        reward_critic, safety_critic = (
-            ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-            for name in ("reward_critic", "safety_critic")
-        )
-        with closing(Rollouts(env, actor, seed=config.seed, ranks=ranks)) as rollouts:
-            yield CMAML(
-                actor=actor,
-                reward_critic=reward_critic if config.critic.shared_reward else NoValue(),
-                safety_critic=safety_critic,
-                inner=config.inner,
-                outer=config.outer,
-                rollouts=rollouts,
-                gamma=config.critic.gamma,
-                cost_gamma=config.critic.cost_gamma,
-                gae_lambda=config.critic.gae_lambda,
-                ridge=config.critic.ridge,
-                eta=config.safety.eta if config.outer.safety_term else 0.0,
-                safety_weighting=config.safety.weighting,
-                dead_band=config.safety.dead_band,
-                safety_log_std=config.safety.log_std,
-                seed=config.seed,
-            )
+    env = config.tasks.make_env(
+        config.train.tasks_per_batch // ranks.size,
+        config.rollout.envs_per_task,
+        horizon=config.rollout.horizon,
+        workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
+    )
+    estimator = _build_estimator(config, env)
+    return CMAML(
+        rollouts=Rollouts(env, estimator.actor, seed=config.seed, ranks=ranks),
+        estimator=estimator,
+        inner=config.inner,
+        outer=config.outer,
+        eta=config.safety.eta if config.outer.safety_term else 0.0,
+        safety_weighting=config.safety.weighting,
+        dead_band=config.safety.dead_band,
+        safety_log_std=config.safety.log_std,
+        seed=config.seed,
+    )
+
+
+def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
+    """The networks, with their first weights: the policy and the critics that judge it."""
+    observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
+    actor = GaussianActor(
+        observation_size,
+        action_size,
+        hidden=config.policy.hidden,
+        init_log_std=config.policy.init_log_std,
+        generator=derive_generator(config.seed, "actor"),
+    )
+    reward_critic, safety_critic = (
+        ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
+        for name in ("reward_critic", "safety_critic")
+    )
+    return AdvantageEstimator(
+        actor,
+        reward_critic if config.critic.shared_reward else NoValue(),
+        safety_critic,
+        gamma=config.critic.gamma,
+        cost_gamma=config.critic.cost_gamma,
+        lmbda=config.critic.gae_lambda,
+        ridge=config.critic.ridge,
+    )
 
 
 @contextmanager
@@ -133,8 +169,8 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     """Lightning's Trainer with the loggers and callbacks of the run."""
     known = inspect.signature(Trainer).parameters
     for key in config.trainer:
-        if key in OURS:
-            raise UserError(f"trainer.{key} cannot be set; it is decided by {OURS[key]}.")
+        if key in DECIDED_ELSEWHERE:
+            raise UserError(f"trainer.{key} cannot be set; it is decided by {DECIDED_ELSEWHERE[key]}.")
         if key not in known:
             hint = did_you_mean(key, known, prefix="trainer.")
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
@@ -180,7 +216,7 @@ def find_ranks(trainer: Trainer) -> Ranks:
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: fit the critics, move eta, undo both if need be, watch, then record."""
+    """In the order in which they must run: the clock, critics and eta, the undoing of both, watching, recording."""
     critic = config.critic
     reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
     safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
@@ -197,14 +233,14 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, checkpoint, curves, GracefulStop()]
     learners: list[Callback] = [*(reward if critic.shared_reward else []), *safety, *eta]
     safeguard = Safeguard(learners, max_dropped=config.train.max_dropped, checkpoint=folder.last_checkpoint)
-    return [*learners, safeguard, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+    return [Throughput(), *learners, safeguard, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
 
 
 def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
     mode = config.logger.wandb
     if mode == "disabled":
         return None
-    offline = mode == "offline" or (mode == "auto" and not _has_wandb_key())
+    offline = mode == "offline" or (mode == "auto" and not has_wandb_key())
     if mode == "online":
         require_wandb_key("logger.wandb is online")
     set_up_wandb(offline=offline)
@@ -217,20 +253,3 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
         save_dir=folder.path,
         offline=offline,
     )
-
-
-def require_wandb_key(reason: str) -> None:
-    """Raise a UserError that begins with the reason where there is no W&B key."""
-    if not _has_wandb_key():
-        raise UserError(f"{reason}, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")
-
-
-def _has_wandb_key() -> bool:
-    """Whether a W&B key is in the environment or in the user's netrc file, where `wandb login` puts it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

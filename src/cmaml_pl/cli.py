@@ -18,14 +18,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
-from cmaml_callbacks.graceful_stop import requeue_slurm_job
-from cmaml_callbacks.wandb_metrics import find_wandb_logger
-from cmaml_pl import config as configuration
-from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module, require_wandb_key
+from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module
+from cmaml_pl.configuration.loading import arms, experiments, sweeps
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.distributed.slurm import requeue_slurm_job
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
-from cmaml_pl.runs import RUN_ID, RunFolder, prepare_run, restore
-from cmaml_pl.sweeps import become_agent, create_sweep
+from cmaml_pl.runs.checkpoints import restore
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import RUN_ID, prepare_run
+from cmaml_pl.tracking.keys import require_wandb_key
+from cmaml_pl.tracking.sweeps import become_agent, create_sweep
+from cmaml_pl.tracking.wandb_logger import find_wandb_logger
 
 console = Console(highlight=False)
 
@@ -74,9 +79,9 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     console.print("python -m cmaml_pl VERB key=value ...\n")
     for name, verb in VERBS.items():
         console.print(f"  {name:<10} {escape((verb.__doc__ or '').splitlines()[0])}")
-    console.print(f"\nexperiments: {', '.join(configuration.experiments())}")
-    console.print(f"arms: {', '.join(configuration.arms())}")
-    console.print(f"sweeps: {', '.join(configuration.sweeps())}")
+    console.print(f"\nexperiments: {', '.join(experiments())}")
+    console.print(f"arms: {', '.join(arms())}")
+    console.print(f"sweeps: {', '.join(sweeps())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
@@ -93,7 +98,7 @@ def train(overrides: Sequence[str]) -> RunFolder:
         if checkpoint:
             restore(module, checkpoint)  # says what does not fit before anything is touched
         with folder.claim(config) if trainer.is_global_zero else nullcontext():
-            module.save_hyperparameters(configuration.flatten(config))
+            module.save_hyperparameters(flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
             if ranks.size > 1:
@@ -148,9 +153,9 @@ def evaluate(overrides: Sequence[str]) -> Path:
 
 def sweep(overrides: Sequence[str]) -> None:
     """Create the W&B sweep of conf/sweep/NAME.yaml, exp=NAME; other overrides are for all its trials."""
-    name = configuration.requested(configuration.parse_overrides(overrides), "exp")
+    name = find_value(parse_overrides(overrides), "exp")
     if not name:
-        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(configuration.sweeps())}.")
+        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(sweeps())}.")
     require_wandb_key("A sweep lives at W&B")
     path = create_sweep(str(name), [item for item in overrides if not item.startswith("exp=")])
     console.print(f"The sweep is {path}. Run its trials, on as many machines as you like, by", soft_wrap=True)
@@ -193,11 +198,11 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
 
 def _values(verb: str, overrides: Sequence[str], known: Sequence[str]) -> list[Any]:
     """What the overrides of a verb give its keys, None where they give nothing."""
-    request = configuration.parse_overrides(overrides)
+    request = parse_overrides(overrides)
     for key in map(str, request):
         if key not in known:
             raise UserError(f"{verb} has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")
-    return [configuration.requested(request, key) for key in known]
+    return [find_value(request, key) for key in known]
 
 
 def _console(*, quiet: bool) -> Console:

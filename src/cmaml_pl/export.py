@@ -16,7 +16,9 @@ from cmaml_pl import __version__
 from cmaml_pl.assembly import open_module
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.runs import load_checkpoint, open_run, restore
+from cmaml_pl.runs.checkpoints import load_checkpoint, restore
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator
 
 TENSORS, DESCRIPTION, ONNX = "policy.safetensors", "policy.json", "policy.onnx"
@@ -28,7 +30,7 @@ OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-5
 """Largest difference of an action, as a share of it where it is above 1: sums in another order, in 32 bits."""
 
-HOW = (
+ACTION_RECIPE = (
     "x = clip((observation - normaliser.mean) / sqrt(normaliser.variance + 1e-8), -observation_clip, observation_clip);"
     " for each of layers: x = LAYER.weight @ x + LAYER.bias, and after all but the last x = tanh(x); "
     "mean = x, std = exp(log_std). The action is mean, or mean + std * standard normal noise, as in training; "
@@ -51,7 +53,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         UserError: there is no such checkpoint, or a file does not give its actions.
     """
     checkpoint = load_checkpoint(path)
-    config, folder = open_run(checkpoint.folder.path, checkpoint)
+    config, folder = open_run(RunFolder.of(checkpoint).path, checkpoint)
     with open_module(config) as module:
         restore(module, checkpoint)
         actor, bounds = module.actor, module.rollouts.env.action_spec
@@ -73,7 +75,7 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         "observation_clip": actor.normaliser.clip,
         "layers": [f"mean.{name}" for name, layer in actor.mean.named_children() if isinstance(layer, nn.Linear)],
         "onnx_opset": OPSET,
-        "how": HOW,
+        "how": ACTION_RECIPE,
     }
     out = out or folder.export
     if out.exists() and not out.is_dir():

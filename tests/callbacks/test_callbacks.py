@@ -9,8 +9,9 @@ from cmaml_callbacks import Eta, MetricsCSV, RewardCritic, SafetyCritic, WandbMe
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_callbacks.progress import describe
 from cmaml_pl.assembly import build_datamodule, open_module
-from cmaml_pl.config import load
-from cmaml_pl.nets.critics import cost_to_go, explained_variance
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.critics.estimation import cost_to_go
+from cmaml_pl.critics.fitting import explained_variance
 from cmaml_pl.nets.networks import NoValue
 
 TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=40", "inner.steps=1"]
@@ -18,7 +19,7 @@ TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=4
 
 @pytest.fixture
 def module():
-    config = load("nav2d", TINY)
+    config = load_experiment("nav2d", TINY)
     with open_module(config) as module:
         tasks = build_datamodule(config).splits["train"][:3]
         module.pre = module.adapt(tasks, 1, ("test",))[0]

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import WandbLogger
 from tensordict import TensorDict
-from tests.test_module import TINY, fit
+from tests.algorithm.test_module import TINY, fit
 
 from cmaml_callbacks import Health
 from cmaml_pl.assembly import open_module
-from cmaml_pl.config import load
-from cmaml_pl.ranks import Ranks
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.distributed.ranks import Ranks
 
 LIMIT = 3.0
 STEPS = 20
@@ -192,7 +192,7 @@ def test_a_resumed_callback_sees_what_the_whole_one_does():
 
 
 def test_in_a_run_it_logs_and_warns(caplog):
-    config = load("nav2d", [*TINY, "inner.cost_limit=0"])
+    config = load_experiment("nav2d", [*TINY, "inner.cost_limit=0"])
     with open_module(config) as module:
         module.predicted_episode_cost = lambda: torch.tensor(-1.0)
         recorder = fit(module, config, iterations=4, callbacks=[Health(window=2, patience=2, grace=4)])

@@ -12,17 +12,18 @@ from lightning.pytorch import Callback
 
 from cmaml_callbacks import Safeguard
 from cmaml_callbacks.metrics_csv import read_metrics
-from cmaml_pl.adaptation import sound_stages
+from cmaml_pl.algorithm.adaptation import sound_stages
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.cli import main
-from cmaml_pl.config import load
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.envs.nav2d import Nav2DEnv
 from cmaml_pl.errors import UserError
 from cmaml_pl.outer.fomaml import FOMAML
-from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS
-from cmaml_pl.runs import RunFolder, load_checkpoint
-from cmaml_pl.tasks import families
-from cmaml_pl.tasks.families import Nav2DFamily
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.tasks import nav2d
+from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 NAN, INF = float("nan"), float("inf")
 TASKS, HORIZON = 4, 12
@@ -113,7 +114,7 @@ def same(state, other):
 
 def train(tmp_path, fault, *overrides, iterations=3, resume=None):
     """A run of a few meta-iterations: its metrics, what was recorded, its folder."""
-    config = load("nav2d", [*TINY, f"train.meta_iterations={iterations}", "quiet=true", *overrides])
+    config = load_experiment("nav2d", [*TINY, f"train.meta_iterations={iterations}", "quiet=true", *overrides])
     values = {field.name: getattr(config.tasks, field.name) for field in dataclasses.fields(config.tasks)}
     config = dataclasses.replace(config, tasks=FaultyFamily(**values, fault=fault))
     folder = RunFolder(tmp_path)
@@ -204,7 +205,7 @@ def test_one_broken_task_is_left_out_and_the_others_are_learned_from(key, rollou
 @pytest.mark.parametrize("inner", sorted(INNER_METHODS))
 @pytest.mark.parametrize("key", ["reward", "cost", "observation"])
 def test_a_broken_task_keeps_its_parameters_and_changes_nothing_for_the_others(inner, key):
-    config = load("nav2d", [*TINY, f"inner.method={inner}"])
+    config = load_experiment("nav2d", [*TINY, f"inner.method={inner}"])
     stages = []
     for fault in (Fault(()), Fault((0,), key, rows=(2,))):
         with open_module(dataclasses.replace(config, tasks=FaultyFamily(fault=fault))) as module:
@@ -242,7 +243,7 @@ def test_too_many_in_a_row_end_the_run_and_name_a_checkpoint_from_before(tmp_pat
 
 
 def test_the_command_then_ends_with_one_message(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(families, "Nav2DEnv", partial(FaultyEnv, fault=Fault(tuple(range(2, 9)))))
+    monkeypatch.setattr(nav2d, "Nav2DEnv", partial(FaultyEnv, fault=Fault(tuple(range(2, 9)))))
     keys = ["exp=nav2d", "run.id=a", f"run.dir={tmp_path}", *TINY, "train.max_dropped=2", "train.meta_iterations=9"]
     with pytest.raises(SystemExit) as stop:
         main(["train", *keys])

@@ -3,7 +3,8 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs.nav2d import HAZARD_RADIUS, HAZARDS, MAX_STEP, RAYS, Nav2DEnv, hazard_lidar, place_hazards
-from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
+from cmaml_pl.tasks.base import split_tasks
+from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 
 @pytest.fixture

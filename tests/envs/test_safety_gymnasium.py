@@ -23,7 +23,7 @@ from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv, usable_workers
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.envs.safety_gymnasium_worker import WorldShare
 from cmaml_pl.errors import UserError
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 ENV_ID = "SafetyPointGoal1-v0"
 TASKS, ENVS, HORIZON = 2, 2, 60
@@ -371,7 +371,7 @@ PROGRAM = """
     from pathlib import Path
 
     from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
-    from cmaml_pl.tasks.task import Task
+    from cmaml_pl.task import Task
 
     if __name__ == "__main__":
         env = ParallelSafetyEnv("SafetyPointGoal1-v0", 1, 2, horizon=10, num_workers=2)

@@ -1,14 +1,13 @@
 import pytest
 
-from cmaml_pl import config as configuration
-from cmaml_pl.config import load
+from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import arm_label, distinguish, open_runs
 
 
 def save_run(folder, *overrides):
     folder.mkdir(parents=True)
-    configuration.save(load("nav2d", [f"run.id={folder.name}", *overrides]), folder / "config.yaml")
+    store(load_experiment("nav2d", [f"run.id={folder.name}", *overrides]), folder / "config.yaml")
     return folder
 
 
@@ -71,6 +70,6 @@ def test_a_run_given_twice_is_refused(tmp_path):
 
 
 def test_a_run_is_called_what_it_was_trained_as():
-    assert arm_label(load("nav2d", ["arm=eta_off"])) == "eta_off"
-    assert arm_label(load("nav2d")) == "fomaml+trpo_lag"
-    assert arm_label(load("nav2d", ["safety.eta_lr=0", "inner.method=cpo"])) == "fomaml+cpo+eta_off"
+    assert arm_label(load_experiment("nav2d", ["arm=eta_off"])) == "eta_off"
+    assert arm_label(load_experiment("nav2d")) == "fomaml+trpo_lag"
+    assert arm_label(load_experiment("nav2d", ["safety.eta_lr=0", "inner.method=cpo"])) == "fomaml+cpo+eta_off"

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from cmaml_pl import config as configuration
 from cmaml_pl.assembly import build_datamodule, open_module
-from cmaml_pl.config import load
+from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.evaluation import meta_test
-from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure, stage_rows
-from cmaml_pl.runs import RunFolder
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
+from cmaml_pl.evaluation.rows import stage_rows
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.task import Task
 
 TINY = [
     "train.tasks_per_batch=3",
@@ -27,9 +27,9 @@ TINY = [
 @pytest.fixture
 def run(tmp_path):
     """A run whose checkpoint holds other weights than the first ones."""
-    config, folder = load("nav2d", TINY), RunFolder(tmp_path / "x")
+    config, folder = load_experiment("nav2d", TINY), RunFolder(tmp_path / "x")
     folder.checkpoints.mkdir(parents=True)
-    configuration.save(config, folder.config)
+    store(config, folder.config)
     with open_module(config) as module, torch.no_grad():
         for parameter in module.actor.parameters():
             parameter.add_(0.1)
@@ -106,10 +106,10 @@ def test_what_was_measured_is_kept_until_something_differs(run, monkeypatch):
         assert kept == (len(calls) == before)
         return len(calls) > before
 
-    relabelled = load("nav2d", [*TINY, "run.id=other", "logger.wandb=offline"])
+    relabelled = load_experiment("nav2d", [*TINY, "run.id=other", "logger.wandb=offline"])
     assert not measured(relabelled)
     assert measured(config, steps=2)
-    assert measured(load("nav2d", [*TINY, "inner.max_kl=0.02"]))
+    assert measured(load_experiment("nav2d", [*TINY, "inner.max_kl=0.02"]))
     assert measured(config)  # since the one before has replaced it
     (path,) = folder.measurements.glob("learned_1_steps.pt")
     path.write_bytes(path.read_bytes()[:500])

@@ -9,7 +9,9 @@ from tests.helpers import make_actor
 from cmaml_pl.envs import NavigationEnv
 from cmaml_pl.evaluation.traces import record_traces
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.tasks.families import LayoutFamily, Nav2DFamily, split_tasks
+from cmaml_pl.tasks.base import split_tasks
+from cmaml_pl.tasks.layout import LayoutFamily
+from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 
 def collect(family, horizon):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.inner.bandit import LIMIT, TARGET, bandit_actor, mean_action, play
 
-from cmaml_pl.registry import INNER_METHODS
+from cmaml_pl.configuration.registry import INNER_METHODS
 
 SEEDS = 3
 """Rows that start within the limit, and as many that start beyond; each draws its own actions."""

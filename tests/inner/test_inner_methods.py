@@ -6,8 +6,8 @@ import pytest
 import torch
 from tests.helpers import make_actor, make_task_data
 
+from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
-from cmaml_pl.registry import INNER_METHODS
 from cmaml_pl.rollout.task_data import TaskData
 
 

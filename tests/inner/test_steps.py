@@ -9,13 +9,14 @@ from tests.helpers import make_actor, make_task_data
 from tests.inner.bandit import EPISODE, bandit_actor, mean_action, play
 from tests.math.solver import best_step, nearest_point
 
+from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import mean_kl
+from cmaml_pl.inner.linearised import cost_excess, linearise, safe_line_search
 from cmaml_pl.inner.pcpo import project
-from cmaml_pl.inner.steps import cost_excess, linearise, safe_line_search, surrogate
+from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.advantages import spread, standardise
 from cmaml_pl.math.cpo_dual import solve
-from cmaml_pl.math.trust_region import fisher_product, rowwise_gradient
-from cmaml_pl.registry import INNER_METHODS
+from cmaml_pl.math.natural_gradient import fisher_product, rowwise_gradient
 
 SAFE = ["cpo", "pcpo"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmaml_pl.config import experiments
+from cmaml_pl.configuration.loading import experiments
 
 TINY = [
     "train.meta_iterations=2",

@@ -17,10 +17,11 @@ from tests.wandb_server import WandbServer
 
 from cmaml_callbacks import LearningCurves
 from cmaml_callbacks.metrics_csv import read_metrics
-from cmaml_pl import config as configuration
 from cmaml_pl.cli import main
-from cmaml_pl.config import conf_dir, load
-from cmaml_pl.runs import RunFolder, load_checkpoint
+from cmaml_pl.configuration import loading
+from cmaml_pl.configuration.loading import conf_dir, load_experiment, store
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
 
 
 def train(runs: Path, *overrides: str) -> RunFolder:
@@ -155,7 +156,7 @@ def test_a_run_that_has_not_trained_has_nothing_to_measure_or_export(folder, tmp
 
 
 def test_runs_of_different_experiments_are_not_compared(trained, tmp_path):
-    configuration.save(load("point_goal", ["run.id=b"]), tmp_path / "config.yaml")
+    store(load_experiment("point_goal", ["run.id=b"]), tmp_path / "config.yaml")
     assert_refused(["evaluate", f"run=[{trained.path},{tmp_path}]"], "cannot be compared: ", tmp_path)
 
 
@@ -178,7 +179,7 @@ def test_a_read_only_folder_is_one_message(closed):
 
 def test_a_sweep_file_with_a_typo_is_refused_before_anything_is_created(tmp_path, monkeypatch):
     folder = shutil.copytree(conf_dir(), tmp_path / "conf")
-    monkeypatch.setattr(configuration, "conf_dir", lambda: folder)
+    monkeypatch.setattr(loading, "conf_dir", lambda: folder)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     file, good = folder / "sweep/nav2d.yaml", (folder / "sweep/nav2d.yaml").read_text()

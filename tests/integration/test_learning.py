@@ -5,8 +5,8 @@ import torch
 
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
-from cmaml_pl.config import load
-from cmaml_pl.runs import RunFolder
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.runs.folder import RunFolder
 
 SEEDS = (0, 1, 2)
 
@@ -22,7 +22,7 @@ def results(tmp_path_factory):
     found = []
     for seed in SEEDS:
         overrides = [f"seed={seed}", "run.id=x", "logger.wandb=disabled", "train.meta_iterations=20"]
-        config = load("nav2d", [*overrides, "train.validate_every=1000"])
+        config = load_experiment("nav2d", [*overrides, "train.validate_every=1000"])
         folder = RunFolder(tmp_path_factory.mktemp("run"))
         with open_module(config) as module:
             random = module.actor.vector()
@@ -52,7 +52,7 @@ def test_pretraining_solves_the_only_task_there_is(seed, tmp_path):
         "train.meta_iterations=40",
         "rollout.envs_per_task=40",
     ]
-    config = load("nav2d", ["arm=pretrain", f"seed={seed}", "logger.wandb=disabled", *tiny])
+    config = load_experiment("nav2d", ["arm=pretrain", f"seed={seed}", "logger.wandb=disabled", *tiny])
     folder = RunFolder(tmp_path)
     with open_module(config) as module:
         build_trainer(config, folder).fit(module, build_datamodule(config))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.distributed.same_rollouts import train_on
 from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, lines
-from tests.same_rollouts import train_on
 
 from cmaml_pl.cli import main
-from cmaml_pl.runs import RunFolder, load_checkpoint
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
 
 # conjugate gradients make much of rounding in so few data: two iterations, before they do
 THREE = [*TINY, *DISABLED, "exp=nav2d", "train.meta_iterations=3", "train.validate_every=3", "inner.cg_iterations=2"]
@@ -54,7 +55,7 @@ def test_two_ranks_compute_what_one_does_on_the_same_rollouts(arm, tmp_path):
     train_on(file, [*arguments, "run.id=recorded"])
     train_on(file, [*arguments, "run.id=one"])
     gradients = torch.load(file.with_suffix(".gradients"), weights_only=True)
-    run_two("tests.same_rollouts", str(file), *arguments, "run.id=two", cwd=tmp_path)
+    run_two("tests.distributed.same_rollouts", str(file), *arguments, "run.id=two", cwd=tmp_path)
     for one, two in zip(gradients, torch.load(file.with_suffix(".gradients"), weights_only=True), strict=True):
         assert one.norm() > 0
         torch.testing.assert_close(two, one, rtol=0, atol=1e-8)
@@ -71,7 +72,7 @@ def test_tasks_that_break_are_left_out_of_the_mean_over_all_ranks(tmp_path):
             rollout["next"]["reward"][:2] = torch.nan  # both tasks of the first rank
     torch.save(kept, file)
     train_on(file, [*four, "run.id=one"])
-    run_two("tests.same_rollouts", str(file), *four, "run.id=two", cwd=tmp_path)
+    run_two("tests.distributed.same_rollouts", str(file), *four, "run.id=two", cwd=tmp_path)
     one, two = (RunFolder(tmp_path / "nav2d" / name) for name in ("one", "two"))
     assert [float(line["health/dropped_tasks"]) for line in lines(one.metrics)] == [0, 2, 0]
     assert_equal(one, two)
@@ -107,7 +108,7 @@ def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
 # the message that follows is of the module's own, or Lightning's, after it has saved
 @pytest.mark.parametrize(("hook", "saved"), [("on_train_batch_start", 2), ("on_train_epoch_end", 3)])
 def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(hook, saved, tmp_path):
-    printed = run_two("tests.dying_rank", hook, *LONG, "run.id=a", cwd=tmp_path, code=2)
+    printed = run_two("tests.distributed.dying_rank", hook, *LONG, "run.id=a", cwd=tmp_path, code=2)
     assert "Rank 0 of 2 has lost the others" in printed
     assert RunFolder(tmp_path / "runs/nav2d/a").newest_good_checkpoint().iterations == saved
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.integration.test_commands import DISABLED, TINY, cmaml, run_here
 
-from cmaml_pl.runs import RunFolder
+from cmaml_pl.runs.folder import RunFolder
 
 
 class Code:

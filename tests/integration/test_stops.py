@@ -15,7 +15,8 @@ from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, 
 
 from cmaml_callbacks import LearningCurves
 from cmaml_pl.cli import main
-from cmaml_pl.runs import RunFolder, load_checkpoint
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
 
 KILLS = 10
 LONG = [*TINY, "train.meta_iterations=100", "train.validate_every=7", *DISABLED]

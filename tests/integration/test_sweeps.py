@@ -12,9 +12,10 @@ from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, 
 from tests.wandb_server import ENTITY, SWEEP, WandbServer
 
 from cmaml_pl.cli import main
-from cmaml_pl.config import conf_dir, flatten, read, sweeps
-from cmaml_pl.runs import load_checkpoint
-from cmaml_pl.sweeps import load_sweep
+from cmaml_pl.configuration.loading import conf_dir, load_stored, sweeps
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.tracking.sweeps import load_sweep
 
 METRIC = "val/post/penalised_return"
 
@@ -41,7 +42,7 @@ def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tm
     assert folders.keys() == server.runs.keys() == trials.keys()
     for run_id, parameters in trials.items():
         run, rows = server.runs[run_id], lines(folders[run_id] / "metrics.csv")
-        config = flatten(read(folders[run_id] / "config.yaml"))
+        config = flatten(load_stored(folders[run_id] / "config.yaml"))
         assert {key: config[key] for key in parameters} == parameters
         assert (run.project, run.sweep, run.exit_codes) == ("cmaml_pl", SWEEP, [0])
         assert [line[METRIC] for line in run.history if METRIC in line] == [run.summary[METRIC]]

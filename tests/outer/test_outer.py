@@ -2,12 +2,12 @@ import pytest
 import torch
 from tests.helpers import make_actor, make_task_data
 
+from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.inner.base import lagrangian_advantage
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
-from cmaml_pl.registry import INNER_METHODS, OUTER_METHODS
 
 
 @pytest.mark.parametrize("name", sorted(OUTER_METHODS))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tests.helpers import make_actor, make_task_data
 
+from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.pooled import Pooled, PooledSteps
-from cmaml_pl.registry import INNER_METHODS
 from cmaml_pl.rollout.task_data import TaskData, pool
 
 TASKS, SAMPLES = 3, 60

@@ -4,10 +4,11 @@ import pytest
 import torch
 from tests.helpers import make_actor
 
+from cmaml_pl.distributed.ranks import Ranks
 from cmaml_pl.math.gaussian import gaussian_log_prob
-from cmaml_pl.ranks import Ranks
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
+from cmaml_pl.tasks.base import split_tasks
+from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 TASKS, ENVS, HORIZON = 3, 4, 6
 

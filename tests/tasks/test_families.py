@@ -5,15 +5,16 @@ import math
 import numpy as np
 import pytest
 
+from cmaml_pl.algorithm.data import MetaBatchSampler, TaskDataModule
 from cmaml_pl.assembly import build_datamodule, open_module
-from cmaml_pl.config import load
-from cmaml_pl.data import MetaBatchSampler, TaskDataModule
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration.registry import TASK_FAMILIES
 from cmaml_pl.errors import UserError
-from cmaml_pl.registry import TASK_FAMILIES
+from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
-from cmaml_pl.tasks.families import Nav2DFamily, split_tasks
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
+from cmaml_pl.tasks.nav2d import Nav2DFamily
 from cmaml_pl.tasks.ranges import draw
 
 SPLITS = ("train", "validation", "test")
@@ -70,7 +71,7 @@ def test_every_family_runs_its_own_tasks(family):
 
 def test_limits_of_their_own_reach_the_updates():
     tiny = ["train.tasks_per_batch=3", "rollout.envs_per_task=1", "rollout.horizon=5", "inner.cost_limit=8"]
-    config = load("constraint", tiny)
+    config = load_experiment("constraint", tiny)
     tasks = build_datamodule(config).splits["train"][:3]
     assert len({task.cost_limit for task in tasks}) == 3
     with open_module(config) as module:
@@ -139,7 +140,7 @@ def test_what_is_outside_is_drawn_uniformly_on_both_sides():
 )
 def test_a_bad_range_is_refused_by_name(exp, override, message):
     with pytest.raises(UserError) as error:
-        load(exp, [override])
+        load_experiment(exp, [override])
     assert message in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Batched environments."""
+"""Batched environments: nav2d, and Safety-Gymnasium's tasks by its own worlds or by the navigation engine."""
 
 from typing import TYPE_CHECKING, Any
 

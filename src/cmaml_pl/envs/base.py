@@ -13,8 +13,8 @@ from torch import Tensor
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from cmaml_pl.ranks import ALONE, Ranks
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.task import Task
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,9 +39,20 @@ class TaskEnv(EnvBase):
     ranks: Ranks = ALONE
     radii: Mapping[str, float] = MappingProxyType({})
 
-    @abstractmethod
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones."""
+        """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones.
+
+        Raises:
+            ValueError: there are not as many tasks as rows.
+            UserError: a task has a parameter that the environment does not know, or one that is out of range.
+        """
+        if len(tasks) != self.batch_size[0]:
+            raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
+        self._set_tasks(tasks)
+
+    @abstractmethod
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
+        """See `set_tasks`, as many as there are rows."""
 
     @abstractmethod
     def positions(self) -> dict[str, NDArray[np.float64]]:
@@ -55,15 +66,28 @@ class TaskEnv(EnvBase):
         return None
 
 
-def set_specs(env: EnvBase, observations: int, low: Tensor, high: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """Declare the keys of `env`: `observations` components of the observation, action bounds (A,)."""
+def set_specs(
+    env: EnvBase, *, observation_size: int, low: Tensor, high: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
+    """Declare the keys of `env`.
+
+    Args:
+        env: with batch size [tasks, envs].
+        observation_size: D.
+        low: least action, (A,); infinite where nothing bounds it.
+        high: largest action, (A,).
+        dtype: of observations, rewards and costs.
+    """
     batch = env.batch_size
     env.observation_spec = Composite(
-        observation=Unbounded((*batch, observations), dtype=dtype),
+        observation=Unbounded((*batch, observation_size), dtype=dtype),
         cost=Unbounded((*batch, 1), dtype=dtype),
         shape=batch,
     )
-    env.action_spec = Bounded(low.expand(*batch, -1), high.expand(*batch, -1))
+    bounded = bool(low.isfinite().all() and high.isfinite().all())
+    env.action_spec = (
+        Bounded(low.expand(*batch, -1), high.expand(*batch, -1)) if bounded else Unbounded((*batch, len(low)))
+    )
     env.reward_spec = Unbounded((*batch, 1), dtype=dtype)
     flag = Binary(n=1, shape=(*batch, 1), dtype=torch.bool)
     env.done_spec = Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=batch)

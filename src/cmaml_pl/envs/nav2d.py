@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Binary, Composite, Unbounded
 
-from cmaml_pl.envs.base import TaskEnv
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.envs.base import TaskEnv, set_specs
+from cmaml_pl.task import Task
 
 RAYS = 16
 """Directions in which the lidar looks."""
@@ -77,25 +76,16 @@ class Nav2DEnv(TaskEnv):
     def __init__(self, num_tasks: int, num_envs: int, *, horizon: int) -> None:
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
         self.horizon, self.radii = horizon, {"hazards": HAZARD_RADIUS}
-        batch = self.batch_size
-        self.observation_spec = Composite(
-            observation=Unbounded((*batch, 2 + RAYS)), cost=Unbounded((*batch, 1)), shape=batch
-        )
-        self.action_spec = Unbounded((*batch, 2))
-        self.reward_spec = Unbounded((*batch, 1))
-        flag = Binary(n=1, shape=(*batch, 1), dtype=torch.bool)
-        self.done_spec = Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=batch)
+        anything = torch.full((2,), torch.inf)
+        set_specs(self, observation_size=2 + RAYS, low=-anything, high=anything)
         self._generator = torch.Generator()
         self._tasks_given = False
         self._goal = torch.zeros(num_tasks, 1, 2)
         self._hazards = torch.zeros(num_tasks, HAZARDS, 2)
-        self._position = torch.zeros(*batch, 2)
-        self._steps = torch.zeros(*batch, 1, dtype=torch.int64)
+        self._position = torch.zeros(*self.batch_size, 2)
+        self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64)
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """See TaskEnv."""
-        if len(tasks) != self.batch_size[0]:
-            raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
         self._goal = torch.tensor([[[t.parameters["goal_x"], t.parameters["goal_y"]]] for t in tasks])
         self._hazards = torch.stack([place_hazards(t.layout_seed) for t in tasks])
         self._tasks_given = True

@@ -16,7 +16,7 @@ from cmaml_pl.envs.base import TaskEnv, set_specs, state_tensordict
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
 from cmaml_pl.envs.safety_gymnasium_worker import start_worker
 from cmaml_pl.errors import UserError
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 THINGS = r"agent|goal|push_box|(hazard|vase|pillar|button|gremlin)\d+(?:obj)?"
 """Names of the bodies whose positions are told, as a pattern; its group is the kind of those that are numbered."""
@@ -63,12 +63,10 @@ class ParallelSafetyEnv(TaskEnv):
         self._perform = self._pool.perform  # looked up once: ParallelEnv makes a list of its attributes to find it
         self.is_closed = False
         bounds = self._pool.action_spec.space  # (workers, share, A), the same for all
-        set_specs(self, self._pool.full_observation_spec["observation"].shape[-1], bounds.low[0, 0], bounds.high[0, 0])
+        observation_size = self._pool.full_observation_spec["observation"].shape[-1]
+        set_specs(self, observation_size=observation_size, low=bounds.low[0, 0], high=bounds.high[0, 0])
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """See TaskEnv."""
-        if len(tasks) != self.batch_size[0]:
-            raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             if task.parameters:
                 names = ", ".join(task.parameters)

@@ -72,7 +72,8 @@ class WorldShare(EnvBase):
             "truncated": np.zeros((share, 1), np.bool_),
             "failed": np.zeros((share, 1), np.bool_),
         }
-        set_specs(self, self._state["observation"].shape[-1], torch.from_numpy(self._low), torch.from_numpy(self._high))
+        low, high = torch.from_numpy(self._low), torch.from_numpy(self._high)
+        set_specs(self, observation_size=self._state["observation"].shape[-1], low=low, high=high)
 
     def perform(self, method: str, *arguments: Any) -> Any:
         """Result of a method of this object, or, returned instead of raised, the error that it ended with.

@@ -1,1 +1,1 @@
-"""The meta-test: what it measures, its statistics, figures and video."""
+"""The meta-test of runs that have trained: arms, measuring, statistics, tables, figures and a video."""

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl import config as configuration
-from cmaml_pl.config import Config
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.meta_test import RANDOM
-from cmaml_pl.runs import RunFolder, open_run
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import open_run
 
-ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
+COMPARED_ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
 """Keys in which runs that are compared must agree: they decide what is measured, and in which unit."""
 
-NOT_THE_METHOD = (
+FREE_WITHIN_AN_ARM = (
     *("exp", "seed", "quiet", "run.", "logger.", "trainer."),
     *("train.validate_every", "train.max_dropped", "rollout.workers"),
 )
 """Keys in which runs of one arm may differ."""
 
-ADAPTATION = (
+ADAPTATION_KEYS = (
     "inner.",
     "policy.",
     "rollout.envs_per_task",
@@ -32,7 +33,7 @@ ADAPTATION = (
 )
 """Keys on which the arm of the random initialisation depends: how its policy looks, and how it adapts."""
 
-META_TRAINING = ("inner.steps", "inner.multiplier_carry")
+META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry")
 """Keys among them that only meta-training reads."""
 
 
@@ -63,7 +64,7 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
     configs = [config for config, _ in opened]
     _check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
-    adaptations = [_pick(config, ADAPTATION, but=META_TRAINING) for config in configs]
+    adaptations = [_pick(config, ADAPTATION_KEYS, but=META_TRAINING_ALONE) for config in configs]
     random_arms = distinguish([RANDOM] * len(configs), adaptations)
     runs = [Run(*entry) for entry in zip(configs, (folder for _, folder in opened), arms, random_arms, strict=True)]
     seen: dict[tuple[str, int], Path] = {}
@@ -106,9 +107,9 @@ def _kinds(settings: Sequence[Mapping[str, Any]], members: Sequence[int], keys: 
 
 
 def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
-    first = _pick(configs[0], ALIKE)
+    first = _pick(configs[0], COMPARED_ALIKE)
     for config, path in zip(configs[1:], paths[1:], strict=True):
-        other = _pick(config, ALIKE)
+        other = _pick(config, COMPARED_ALIKE)
         for key in [*first, *other]:
             if first.get(key) != other.get(key):
                 raise UserError(
@@ -118,10 +119,10 @@ def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
 
 
 def _method(config: Config) -> dict[str, Any]:
-    return _pick(config, ("",), but=NOT_THE_METHOD)
+    return _pick(config, ("",), but=FREE_WITHIN_AN_ARM)
 
 
 def _pick(config: Config, keys: tuple[str, ...], *, but: tuple[str, ...] = ()) -> dict[str, Any]:
     """The values of the keys that begin as one of `keys` does, but not as one of `but`."""
-    settings = configuration.flatten(config)
+    settings = flatten(config)
     return {key: value for key, value in settings.items() if key.startswith(keys) and not key.startswith(but)}

@@ -1,4 +1,4 @@
-"""Figures."""
+"""The figures of a meta-test: what adaptation brings, what it costs, and which ways it leads."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
-from cmaml_pl.evaluation.statistics import Estimate, Row, Summary
+from cmaml_pl.evaluation.rows import Row
+from cmaml_pl.evaluation.statistics import Estimate, Summary
 from cmaml_pl.evaluation.traces import Trace
+from cmaml_pl.figures.canvas import PHASES, new_figure
 
-PHASES = (("pre", "before adaptation", "tab:gray"), ("post", "after adaptation", "tab:blue"))
-
-KINDS = {
+THING_COLOURS = {
     "goal": "tab:green",
     "hazards": "tab:red",
     "vases": "tab:cyan",
@@ -30,39 +29,6 @@ KINDS = {
 """Colours of the kinds of things, as TaskEnv names them."""
 
 
-def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, cost_limit: float) -> None:
-    """Return, cost and multipliers over environment steps.
-
-    Args:
-        metrics: lines of a metrics.csv.
-        path: of the PNG.
-        cost_limit: d, undiscounted cost per episode; drawn unless it is infinite.
-    """
-    figure, axes = _figure(3)
-    panels = dict(zip(("return", "cost"), axes, strict=False))
-    for quantity, axis in panels.items():
-        for phase, label, colour in PHASES:
-            axis.plot(*_curve(metrics, f"{phase}/{quantity}"), color=colour, alpha=0.45, linewidth=1)
-            steps, values = _curve(metrics, f"val/{phase}/{quantity}")
-            axis.plot(steps, values, color=colour, marker="o", markersize=3, label=f"{label}, held-out tasks")
-        axis.set(title=f"{quantity} per episode", xlabel="environment steps")
-    if cost_limit != float("inf"):
-        axes[1].axhline(cost_limit, color="tab:red", linestyle="--", linewidth=1, label="cost limit")
-    axes[1].set_ylim(bottom=0)
-    for name, label in (("eta", "eta (outer update)"), ("lambda/mean", "lambda (inner update)")):
-        axes[2].plot(*_curve(metrics, name), label=label)
-    axes[2].set(title="multipliers", xlabel="environment steps")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
-def _curve(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    lines = [line for line in metrics if name in line]
-    return [line["throughput/env_steps"] for line in lines], [line[name] for line in lines]
-
-
 def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
     """Return, cost and share of tasks over their limit along adaptation, with their confidence intervals.
 
@@ -70,7 +36,7 @@ def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
         summaries: of all arms and steps.
         path: of the PNG.
     """
-    figure, axes = _figure(3)
+    figure, (axes,) = new_figure(1, 3, size=(12, 3.6))
     for method, colour in _colours(summaries).items():
         curve = [summary for summary in summaries if summary.method == method]
         steps = [summary.env_steps for summary in curve]
@@ -96,7 +62,7 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
         summaries: of the same rows.
         path: of the PNG.
     """
-    figure, (axis,) = _figure(1, width=6.4, height=4.8)
+    figure, ((axis,),) = new_figure(1, 1, size=(6.4, 4.8))
     last = max(summary.step for summary in summaries)
     for method, colour in _colours(summaries).items():
         points = np.array(
@@ -125,9 +91,7 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
     """
     tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
     first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
-    figure = Figure(figsize=(3.2 * len(tasks), 3.3 * len(traces) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(len(traces), len(tasks), squeeze=False)
+    figure, grid = new_figure(len(traces), len(tasks), size=(3.2 * len(tasks), 3.3 * len(traces) + 0.4))
     for axes, (method, found) in zip(grid, traces.items(), strict=True):
         for axis, task in zip(axes, tasks, strict=True):
             here = {trace.step: trace for trace in found if trace.task == task}
@@ -148,7 +112,7 @@ def draw_things(axis: Axes, trace: Trace) -> None:
             continue
         episode = positions[: trace.lengths[0] + 1, 0]  # of the first world, (time + 1, things, 2)
         places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
-        colour, radius = KINDS.get(kind, "tab:gray"), trace.radii.get(kind)
+        colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
         for i, (x, y) in enumerate(places.tolist()):
             if radius is None:
                 axis.plot(x, y, marker="*", color=colour, markersize=9, linestyle="none")
@@ -165,12 +129,6 @@ def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
         path = trace.positions["agent"][: length + 1, world, 0]
         axis.plot(path[:, 0], path[:, 1], color=colour, linewidth=1, alpha=0.8)
         axis.plot(*path[0], color="black", marker=".", markersize=4)
-
-
-def _figure(panels: int, *, width: float = 12, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
-    return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:

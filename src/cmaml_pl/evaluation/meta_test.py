@@ -3,25 +3,24 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from cmaml_pl import config as configuration
-from cmaml_pl.adaptation import Stage
+from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.assembly import build_datamodule, open_module
-from cmaml_pl.config import Config
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.evaluation.rows import Row, stage_rows
 from cmaml_pl.evaluation.traces import Trace, record_traces
 from cmaml_pl.files import in_one_move
-from cmaml_pl.math.advantages import episode_sums
-from cmaml_pl.runs import RunFolder, load_checkpoint, restore
-from cmaml_pl.tasks.task import Task
-
-Row = dict[str, str | int | float]
-"""A line of evaluation.csv: method, seed, task, step, env_steps, return, cost, max_cost, cost_limit, violated."""
+from cmaml_pl.runs.checkpoints import load_checkpoint, restore
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.task import Task
 
 LEARNED, RANDOM = "learned", "random"
 """Where adaptation starts: at the weights of the checkpoint, or at the run's own first ones."""
@@ -62,7 +61,7 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
         "checkpoint": hashlib.sha256(folder.last_checkpoint.read_bytes()).hexdigest(),
         "config": {
             key: value
-            for key, value in configuration.flatten(config).items()
+            for key, value in flatten(config).items()
             if not key.startswith(("quiet", "run.", "logger.", "trainer.", "rollout.workers"))
         },
     }
@@ -73,6 +72,42 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
     found = adapt_from(config, folder.last_checkpoint, start, steps=steps)
     _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
     return found, False
+
+
+class Recorder(Callback):
+    """Measure what `CMAML.test_step` has adapted, before the first step and after each.
+
+    Args:
+        seed: the configuration's, for the rows.
+
+    Attributes:
+        rows: as in Measurement.
+        traces: as in Measurement.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        self.seed = seed
+        self.rows: list[Row] = []
+        self.traces: list[Trace] = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: list[Task],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the rows of all tasks, and the traces of the first ones."""
+        assert isinstance(pl_module, CMAML)
+        stages: list[Stage] = outputs["stages"]
+        for step, stage in enumerate(stages):
+            self.rows += stage_rows(batch, stage, step=step, seed=self.seed)
+        if not self.traces:
+            stream, steps = ("test", batch_idx), dict.fromkeys((0, len(stages) - 1))
+            for step in steps:
+                self.traces += record_traces(pl_module.rollouts, batch, stages[step].rollout, step=step, stream=stream)
 
 
 def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> Measurement:
@@ -88,45 +123,25 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
         start: LEARNED or RANDOM.
         steps: adaptation steps.
     """
-    rows: list[Row] = []
-    traces: list[Trace] = []
+    recorder = Recorder(seed=config.seed)
+    config = replace(config, inner=replace(config.inner, steps=steps))
     with open_module(config) as module:
-        theta = module.actor.vector()
+        first_weights = module.actor.vector()
         restore(module, load_checkpoint(checkpoint))
-        if start == LEARNED:
-            theta = module.actor.vector()
-        for index, tasks in enumerate(build_datamodule(config).test_dataloader()):
-            stream = ("test", index)
-            stages = module.adapt(tasks, steps, stream, theta=theta)
-            for k, stage in enumerate(stages):
-                rows += stage_rows(tasks, stage, step=k, seed=config.seed)
-            if not traces:
-                for k in (0, steps):
-                    traces += record_traces(module.rollouts, tasks, stages[k].rollout, step=k, stream=stream)
-    return Measurement(rows, traces)
-
-
-def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
-    """What the tasks' policies did after `step` adaptation steps; the rollout measures them, and that costs nothing."""
-    after = stage.rollout["next"]
-    largest = episode_sums(after["cost"], after["done"]).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))
-    rows: list[Row] = []
-    for p, task in enumerate(tasks):
-        cost = stage.data.episode_cost[p].item()
-        rows.append(
-            {
-                "seed": seed,
-                "task": task.id,
-                "step": step,
-                "env_steps": step * stage.rollout[p].numel(),
-                "return": stage.data.episode_return[p].item(),
-                "cost": cost,
-                "max_cost": max(cost, largest[p].item()),
-                "cost_limit": task.cost_limit,
-                "violated": int(cost > task.cost_limit),
-            }
+        if start == RANDOM:
+            module.actor.load_vector(first_weights)
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            callbacks=[recorder],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            inference_mode=False,  # adaptation needs gradients
         )
-    return rows
+        trainer.test(module, build_datamodule(config), verbose=False)
+    return Measurement(recorder.rows, recorder.traces)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

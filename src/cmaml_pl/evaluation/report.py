@@ -15,15 +15,16 @@ from rich.markup import escape
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import Run, open_runs
 from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter, plot_trajectories
-from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, Row, measure
+from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
+from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Estimate, Summary, summarise
 from cmaml_pl.evaluation.tables import comparison_table, summary_table
 from cmaml_pl.evaluation.traces import Trace
-from cmaml_pl.runs import load_checkpoint
+from cmaml_pl.runs.checkpoints import load_checkpoint
 
-REQUEST = "evaluation.yaml"
+REQUEST_FILE = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
-FILES = ("evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png", "video.gif")
+RESULT_FILES = ("evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png", "video.gif")
 """What an evaluation leaves."""
 
 
@@ -80,7 +81,7 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
     tables = [summary_table(summaries), *([comparison_table(summaries)] if len(traces) > 1 else [])]
     for table in tables:
         console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
-    for name in FILES:
+    for name in RESULT_FILES:
         if (folder / name).exists():
             console.print(escape(f"  {folder / name}"), soft_wrap=True)
     if reason:
@@ -109,7 +110,7 @@ def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
         return runs[0].folder.path
     folder = out or runs[0].folder.path.parent / "evaluations" / f"{_join([home.name for home in homes])}-{steps}steps"
     request = OmegaConf.create({"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps})
-    stored = folder / REQUEST
+    stored = folder / REQUEST_FILE
     if folder.exists() and any(folder.iterdir()) and not (stored.is_file() and OmegaConf.load(stored) == request):
         raise UserError(f"{folder} holds something else and is not overwritten: choose another one, out=FOLDER.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,15 @@
 """Statistics of a meta-test: interquartile means and bootstrap confidence intervals over seeds and tasks."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean
 
-Row = Mapping[str, Any]
-"""A line of evaluation.csv."""
+from cmaml_pl.evaluation.rows import Row
+
 Array = NDArray[np.float64]
 
 LEVEL = 0.95

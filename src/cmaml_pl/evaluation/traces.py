@@ -10,7 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 TASKS, WORLDS = 4, 4
 """How many tasks are recorded, and how many worlds of each."""

@@ -1,1 +1,1 @@
-"""Inner methods: how a policy adapts to one task."""
+"""Adaptation methods: one safe step from a policy and its rollouts to the next, for many tasks at once."""

@@ -1,10 +1,11 @@
 """What an inner method is: one adaptation step for many tasks at once."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
+from cmaml_pl.bounds import bounded
 from cmaml_pl.math.advantages import standardise
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
@@ -32,34 +33,31 @@ class InnerStep:
     infeasible: Tensor
 
 
-class InnerMethod(Protocol):
-    """A safe RL method that adapts a policy to its task, one step per rollout. Its fields are the section `inner`."""
+@dataclass(frozen=True, kw_only=True)
+class InnerMethod(ABC):
+    """A safe RL method that adapts a policy to its task, one step per rollout. Its fields are the section `inner`.
 
-    @property
-    def method(self) -> str:
-        """Registry name."""
-        ...
+    Attributes:
+        method: registry name.
+        steps: K, adaptation steps in meta-training, each on new data.
+        cost_limit: d, undiscounted cost per episode (Safety-Gymnasium's for its episodes of 1000 steps).
+    """
 
-    @property
-    def steps(self) -> int:
-        """K, adaptation steps in meta-training."""
-        ...
-
-    @property
-    def cost_limit(self) -> float:
-        """d, undiscounted cost per episode."""
-        ...
+    method: str
+    steps: int = bounded(1, low=1)
+    cost_limit: float = bounded(25.0, low=0, finite=False)
 
     @property
     def multiplier_init(self) -> float:
         """Lambda of the first task that is ever adapted to; 0 where a method finds its multiplier anew in each step."""
-        ...
+        return 0.0
 
     @property
     def multiplier_carry(self) -> float:
         """Share of the tasks' mean change of lambda that the next tasks start from; 0 where it is found anew."""
-        ...
+        return 0.0
 
+    @abstractmethod
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """One step for every task.
 
@@ -69,7 +67,6 @@ class InnerMethod(Protocol):
             multiplier: lambda^p before the step, (tasks,); without effect where a method finds it anew.
             data: rollouts of `theta`.
         """
-        ...
 
 
 def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Tensor:

@@ -1,20 +1,21 @@
 """Projection-Based Constrained Policy Optimization (Yang et al. 2020, arXiv 2010.03152), with the projection in KL."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerStep
-from cmaml_pl.inner.steps import linearise, safe_line_search
+from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.inner.linearised import linearise, safe_line_search
+from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.cpo_dual import Case, classify
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
 
-@dataclass(frozen=True)
-class PCPO:
+@dataclass(frozen=True, kw_only=True)
+class PCPO(InnerMethod):
     """A reward step within the trust region, then the nearest point in KL at which the limit is met, both linearised.
 
     The projection may leave the trust region when the limit is far. There the whole step is shortened to the region's
@@ -24,64 +25,26 @@ class PCPO:
     each step, as CPO's is, and used by the outer loss in the same place.
 
     Attributes:
-        steps: K, adaptation steps, each on new data.
-        max_kl: delta, nats (as TRPOLag).
-        cost_limit: d, undiscounted cost per episode.
         multiplier_max: largest multiplier that the outer loss is given (as TRPOLag); the step itself is not affected.
-        cg_iterations: products with the Fisher matrix for each of the two gradients (OmniSafe). More than TRPOLag's:
+        trust_region: where a step may end. It takes more products with the Fisher matrix than TRPOLag's (OmniSafe):
             with 10, r is off by up to 5 % of sqrt(q s) on nav2d, with 15 by 1 %.
-        cg_damping: added to its diagonal (OmniSafe).
-        fisher_every: the Fisher matrix is averaged over every so many-th state (as TRPOLag).
-        line_search_ratio: each try is so much shorter (OmniSafe).
-        line_search_tries: lengths tried (OmniSafe).
     """
 
     method: str = "pcpo"
-    steps: int = bounded(1, low=1)
-    max_kl: float = bounded(0.03, above=0)
-    cost_limit: float = bounded(25.0, low=0, finite=False)
     multiplier_max: float = bounded(10.0, low=0)
-    cg_iterations: int = bounded(15, low=1)
-    cg_damping: float = bounded(0.1, low=0)
-    fisher_every: int = bounded(4, low=1)
-    line_search_ratio: float = bounded(0.8, above=0, high=1)
-    line_search_tries: int = bounded(15, low=1)
-
-    @property
-    def multiplier_init(self) -> float:
-        """Without effect: the multiplier is found anew."""
-        return 0.0
-
-    @property
-    def multiplier_carry(self) -> float:
-        """Nothing is carried."""
-        return 0.0
+    trust_region: TrustRegion = field(default_factory=lambda: TrustRegion(cg_iterations=15))
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
-        problem = linearise(
-            actor,
-            theta,
-            data,
-            cg_iterations=self.cg_iterations,
-            cg_damping=self.cg_damping,
-            fisher_every=self.fisher_every,
-        )
+        region = self.trust_region
+        problem = linearise(actor, theta, data, region)
         q, r, s, c = problem.q, problem.r, problem.s, problem.c
-        along_reward, along_cost = project(q, r, s, c, max_kl=self.max_kl)
-        length = shorten(q, r, s, along_reward, along_cost, max_kl=self.max_kl)
-        case = classify(s, c, max_kl=self.max_kl)
-        adapted, kl, share = safe_line_search(
-            actor,
-            theta,
-            data,
-            problem.step(length * along_reward, length * along_cost),
-            c=c,
-            keep_reward=case >= Case.BOUNDED,
-            max_kl=self.max_kl,
-            line_search_ratio=self.line_search_ratio,
-            line_search_tries=self.line_search_tries,
-        )
+        along_reward, along_cost = project(q, r, s, c, max_kl=region.max_kl)
+        length = shorten(q, r, s, along_reward, along_cost, max_kl=region.max_kl)
+        case = classify(s, c, max_kl=region.max_kl)
+        step = problem.step(length * along_reward, length * along_cost)
+        keep_reward = case >= Case.BOUNDED
+        adapted, kl, share = safe_line_search(actor, theta, data, step, region, c=problem.c, keep_reward=keep_reward)
         # x = along_reward H^-1 (g - nu b)
         nu = torch.where(along_cost < 0, -along_cost / along_reward, 0.0).clamp_max(self.multiplier_max)
         return InnerStep(adapted, nu, kl, share, infeasible=case == Case.RECOVERY)

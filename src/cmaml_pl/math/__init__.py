@@ -1,1 +1,1 @@
-"""Pure functions of tensors: no Lightning, no OmegaConf."""
+"""Pure functions of tensors: no Lightning, no OmegaConf, no class that holds a network."""

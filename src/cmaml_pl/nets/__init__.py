@@ -1,1 +1,1 @@
-"""Networks and how critics are fitted."""
+"""Networks: the actor with its observation normaliser, and the values; how they are used stands elsewhere."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cmaml_pl.ranks import ALONE, Ranks
+from cmaml_pl.distributed.ranks import ALONE, Ranks
 
 
 def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Generator) -> nn.Sequential:

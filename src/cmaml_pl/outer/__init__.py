@@ -1,1 +1,1 @@
-"""The outer update: meta-gradients and the safety term."""
+"""The outer update: meta-gradients, the safety term, and how far a meta-step may go."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.task_data import TaskData
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
-from cmaml_pl.math.trust_region import rowwise_gradient
+from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaLearner
 from cmaml_pl.rollout.task_data import TaskData

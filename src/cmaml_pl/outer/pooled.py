@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import OuterMethod
-from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.rollout.task_data import TaskData, gather, pool
 
 
-@dataclass(frozen=True)
-class PooledSteps:
+@dataclass(frozen=True, kw_only=True)
+class PooledSteps(InnerMethod):
     """An inner method whose steps are taken by all tasks together, on the data of all: one policy and one lambda.
 
     Attributes:
@@ -25,20 +25,10 @@ class PooledSteps:
     inner: InnerMethod
     ranks: Ranks = ALONE
 
-    @property
-    def method(self) -> str:
-        """Of the inner method."""
-        return self.inner.method
-
-    @property
-    def steps(self) -> int:
-        """Of the inner method."""
-        return self.inner.steps
-
-    @property
-    def cost_limit(self) -> float:
-        """Of the inner method."""
-        return self.inner.cost_limit
+    @classmethod
+    def of(cls, inner: InnerMethod, ranks: Ranks = ALONE) -> "PooledSteps":
+        """With as many steps and the limit of `inner`."""
+        return cls(method=inner.method, steps=inner.steps, cost_limit=inner.cost_limit, inner=inner, ranks=ranks)
 
     @property
     def multiplier_init(self) -> float:
@@ -91,7 +81,7 @@ class Pooled(OuterMethod):
 
     def adaptation(self, inner: InnerMethod, ranks: Ranks = ALONE) -> InnerMethod:
         """Steps of all tasks together."""
-        return PooledSteps(inner, ranks)
+        return PooledSteps.of(inner, ranks)
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData

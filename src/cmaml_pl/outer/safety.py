@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cmaml_pl.inner.base import likelihood_ratio
 from cmaml_pl.math.advantages import standardise
-from cmaml_pl.math.trust_region import rowwise_gradient
+from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 

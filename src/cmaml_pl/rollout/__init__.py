@@ -1,1 +1,1 @@
-"""Experience: TorchRL collectors and what the updates read from them."""
+"""Experience: TorchRL collectors, and what the updates read from their rollouts."""

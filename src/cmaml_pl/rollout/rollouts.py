@@ -11,12 +11,12 @@ from torch import Tensor
 from torchrl.collectors import Collector
 from torchrl.envs.utils import step_mdp
 
+from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.ranks import ALONE, Ranks
 from cmaml_pl.seeding import derive_generator, derive_seed
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 Sight = TypeVar("Sight")
 

@@ -7,10 +7,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from cmaml_pl.critics.estimation import Transitions, advantages, read_transitions
+from cmaml_pl.distributed.ranks import Ranks
 from cmaml_pl.math.advantages import mean_episode_sum
-from cmaml_pl.nets.critics import Transitions, advantages, read_transitions
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
-from cmaml_pl.ranks import Ranks
 
 
 @dataclass(frozen=True)

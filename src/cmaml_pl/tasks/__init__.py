@@ -1,1 +1,1 @@
-"""Tasks and the families that they are drawn from."""
+"""Task families: where tasks are drawn from, and which environment plays them."""

@@ -1,22 +1,20 @@
 """The family whose task is what costs, and how much of it is allowed."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.task import Task
+from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
 from cmaml_pl.tasks.ranges import check_ranges
-from cmaml_pl.tasks.task import Task
-
-if TYPE_CHECKING:
-    from cmaml_pl.envs.navigation import NavigationEnv
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstraintFamily(NavigationFamily):
+class ConstraintFamily(NavigationFamily, RangedFamily):
     """Safety-Gymnasium's own task with a fixed layout and its own constraint: which objects cost, and the limit d^p.
 
     Every non-empty choice among `groups` is as likely as any other: `cost_hazards` = 1 and `cost_vases` = 0 is a task,
@@ -51,9 +49,12 @@ class ConstraintFamily(NavigationFamily):
         weights = {f"cost_{name}": float(choice >> i & 1) for i, name in enumerate(self.groups)}
         return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights)
 
-    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> "NavigationEnv":
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily; the groups are checked against what can cost there."""
+        from cmaml_pl.envs.navigation import NavigationEnv  # imported here, as in NavigationFamily
+
         env = super().make_env(num_tasks, num_envs, horizon=horizon, workers=workers)
+        assert isinstance(env, NavigationEnv), "the engine has no other"
         for name in self.groups:
             if name not in env.cost_groups:
                 raise UserError(

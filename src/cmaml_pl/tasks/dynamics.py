@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.task import Task
+from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
 from cmaml_pl.tasks.ranges import check_ranges
-from cmaml_pl.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynamicsFamily(NavigationFamily):
+class DynamicsFamily(NavigationFamily, RangedFamily):
     """Safety-Gymnasium's own task with a fixed layout and an agent of another make: `mass`, `damping` and `gear`.
 
     Each is a factor of the agent's masses and inertias, of its joints' damping, or of its actuators' gears. None is

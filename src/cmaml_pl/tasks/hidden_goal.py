@@ -7,13 +7,14 @@ from typing import ClassVar
 import numpy as np
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.task import Task
+from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
 from cmaml_pl.tasks.ranges import check_range, check_ranges, draw
-from cmaml_pl.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiddenGoalFamily(NavigationFamily):
+class HiddenGoalFamily(NavigationFamily, RangedFamily):
     """Safety-Gymnasium's Goal or Push with one goal a task, which is not observed: `goal_x` and `goal_y`, m.
 
     Nothing but reward tells where to go, so that no policy solves all tasks without adapting. For the goal to be *the*

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.tasks.families import RangedFamily
-
-if TYPE_CHECKING:
-    from cmaml_pl.envs.navigation import NavigationEnv
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.tasks.base import TaskFamily
 
 
 @dataclass(frozen=True, kw_only=True)
-class NavigationFamily(RangedFamily):
+class NavigationFamily(TaskFamily):
     """Safety-Gymnasium's own task, one fixed layout a task, and what else of NavigationEnv tells tasks apart.
 
     Attributes:
@@ -28,7 +26,7 @@ class NavigationFamily(RangedFamily):
 
     env_options: ClassVar[Mapping[str, Any]] = {}
 
-    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> "NavigationEnv":
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily."""
         # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
         from cmaml_pl.envs.navigation import NavigationEnv

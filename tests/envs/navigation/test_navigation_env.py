@@ -17,7 +17,7 @@ from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs.navigation import NavigationEnv, UnsupportedTaskError
 from cmaml_pl.errors import UserError
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 # safety_gymnasium reads the number of a joint from an array of one element
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning")

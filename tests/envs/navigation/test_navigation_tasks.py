@@ -13,7 +13,7 @@ from tensordict import TensorDict, TensorDictBase
 from cmaml_pl.envs.navigation import NavigationEnv, placement
 from cmaml_pl.envs.navigation.placement import Placer
 from cmaml_pl.errors import UserError
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning")
 

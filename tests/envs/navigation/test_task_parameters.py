@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from cmaml_pl.envs.navigation import NavigationEnv
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 ENV_ID = "SafetyPointGoal1-v0"
 LIDAR = 16

@@ -13,7 +13,7 @@ from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 MODES = ("fast", "exact")
 
@@ -100,14 +100,11 @@ class NavigationEnv(TaskEnv):
         space = definition.task.action_space
         self._low, self._high = space.low, space.high
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
-        set_specs(self, self.worlds.observer.size, low, high, dtype=dtype)
+        set_specs(self, observation_size=self.worlds.observer.size, low=low, high=high, dtype=dtype)
         self._dtype = dtype
         self.radii = {group.name: group.radius for group in definition.groups}
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """See TaskEnv. Raises a UserError for parameters that the engine does not know or that are out of range."""
-        if len(tasks) != self.batch_size[0]:
-            raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
+    def _set_tasks(self, tasks: Sequence[Task]) -> None:
         given, envs = read_parameters(self.worlds.definition, tasks), self.batch_size[1]
         self.worlds.parameters = Parameters(
             *(values.repeat(envs, axis=0) for values in (given.factors, given.goals, given.weights))

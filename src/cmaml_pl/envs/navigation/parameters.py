@@ -9,7 +9,7 @@ from cmaml_pl.envs.navigation.definition import Definition
 from cmaml_pl.envs.navigation.physics import Array
 from cmaml_pl.envs.navigation.rules import own_weights
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.tasks.task import Task
+from cmaml_pl.task import Task
 
 FACTORS = ("mass", "damping", "gear")
 """Factors of the agent's masses and inertias, joint damping and actuator gears."""

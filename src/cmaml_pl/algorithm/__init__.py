@@ -1,0 +1,1 @@
+"""C-MAML itself: the LightningModule, its inner loop, its batches of tasks, the record of a meta-iteration."""

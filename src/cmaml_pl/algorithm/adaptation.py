@@ -1,0 +1,124 @@
+"""The inner loop: rollouts and adaptation steps in turn, for a batch of tasks at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.math.finite import finite_rows
+from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
+from cmaml_pl.task import Task
+
+Rows = TypeVar("Rows", TaskData, InnerStep)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The tasks after k adaptation steps.
+
+    Attributes:
+        theta: the parameters that acted, (tasks, P).
+        multiplier: lambda^p, (tasks,).
+        rollout: TensorDict [tasks, envs, time].
+        data: the same rollout as the updates see it.
+        step: the adaptation step that led here; None before the first.
+    """
+
+    theta: Tensor
+    multiplier: Tensor
+    rollout: TensorDict
+    data: TaskData
+    step: InnerStep | None
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """Whether all that a task has brought is finite, bool, (tasks,); only its limit may be infinite."""
+        derived = (
+            self.data.reward_advantage,
+            self.data.cost_advantage,
+            self.data.episode_return,
+            self.data.episode_cost,
+        )
+        return finite_rows([self.theta, self.multiplier, *self.rollout.values(True, True), *derived])
+
+    def select(self, rows: Tensor) -> "Stage":
+        """The tasks of some rows, bool, (tasks,)."""
+        step = None if self.step is None else _select(self.step, rows)
+        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], _select(self.data, rows), step)
+
+
+def _select(record: Rows, rows: Tensor) -> Rows:
+    return replace(record, **{name: value[rows] for name, value in vars(record).items()})
+
+
+def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage], int]:
+    """Leave out the tasks that are not finite in every stage, so that the mean over tasks is that of the others.
+
+    Returns:
+        The stages without those tasks, and how many of all ranks' tasks were not finite. Where that is all of them,
+        they stay as they are: there is nothing that could be learned, and the caller must not.
+    """
+    sound = torch.stack([stage.finite for stage in stages]).all(dim=0)
+    kept, tasks = ranks.total(int(sound.sum())), ranks.total(len(sound))
+    return ([stage.select(sound) for stage in stages] if 0 < kept < tasks else stages), tasks - kept
+
+
+def adapt(
+    tasks: Sequence[Task],
+    theta: Tensor,
+    multiplier: Tensor,
+    *,
+    steps: int,
+    rollouts: Rollouts,
+    estimator: AdvantageEstimator,
+    inner: InnerMethod,
+    stream: Sequence[str | int],
+) -> list[Stage]:
+    """Adapt one policy to every task, on new data each step.
+
+    Args:
+        tasks: at most as many as there are rows in the environments of all ranks.
+        theta: where every task starts, (P,); left as it is.
+        multiplier: lambda^p where every task starts, scalar.
+        steps: K.
+        rollouts: collects the data.
+        estimator: gives advantages.
+        inner: the adaptation method.
+        stream: names the random streams of the rollouts.
+
+    Returns:
+        K + 1 stages of this rank's own tasks; the first is the policy before adaptation, the last after it. A task
+        whose data or step are not finite keeps its parameters and its multiplier in that step.
+    """
+    rows, own = rollouts.set_tasks(tasks)
+    limit = torch.tensor([task.cost_limit for task in rows])
+    stacked, multipliers = theta.expand(len(rows), -1).clone(), multiplier.expand(len(rows)).clone()
+    stages: list[Stage] = []
+    step: InnerStep | None = None
+    for k in range(steps + 1):
+        rollout = rollouts.collect(stacked, *stream, k)
+        data = estimator.task_data(rollout, limit)
+        stages.append(Stage(stacked, multipliers, rollout, data, step))
+        if k < steps:
+            step = _hold_broken(inner.step(estimator.actor, stacked, multipliers, data), stages[-1])
+            stacked, multipliers = step.theta, step.multiplier
+    return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
+
+
+def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:
+    """The step without that of tasks whose data or step are not finite: they stay where they were."""
+    sound = before.finite & finite_rows([step.theta, step.multiplier])
+    return replace(
+        step,
+        theta=step.theta.where(sound[:, None], before.theta),
+        multiplier=step.multiplier.where(sound, before.multiplier),
+        kl=step.kl.where(sound, torch.zeros_like(step.kl)),
+        step_share=step.step_share.where(sound, torch.zeros_like(step.step_share)),
+    )

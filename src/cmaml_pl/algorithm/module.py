@@ -1,0 +1,189 @@
+"""C-MAML as a LightningModule: the outer update by manual optimisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from tensordict import TensorDict
+from torch import Tensor
+
+from cmaml_pl.algorithm.adaptation import Stage, adapt, sound_stages
+from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
+from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.math.advantages import episode_cost_from_values
+from cmaml_pl.outer.base import OuterMethod
+from cmaml_pl.outer.safety import safety_gradient, safety_weight
+from cmaml_pl.outer.step_limit import limit_step
+from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
+from cmaml_pl.task import Task
+
+
+class CMAML(LightningModule):
+    """Constrained model-agnostic meta reinforcement learning (arXiv 2406.14047).
+
+    A batch is a list of tasks, and an epoch is one meta-iteration. Callbacks learn from `outputs["iteration"]`, a
+    MetaIteration, of the training step, and measure `outputs["stages"]` of the test step. The multiplier eta and the
+    critics are theirs to change.
+
+    It needs environments, which a checkpoint does not hold: `cmaml_pl.load_module(path)` gives a trained one.
+
+    Args:
+        estimator: holds the meta-policy pi_theta and the critics that judge it, V_r and the global safety critic V_C.
+            Callbacks fit the critics.
+        inner: adapts to a task.
+        outer: gives the meta-gradient.
+        rollouts: collects experience.
+        eta: first value of the safety term's multiplier.
+        safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for eta.
+        dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
+        safety_log_std: whether the safety term moves log_std as well.
+        seed: of every random stream.
+    """
+
+    eta: Tensor
+    multiplier: Tensor
+    env_steps: Tensor
+
+    def __init__(
+        self,
+        *,
+        estimator: AdvantageEstimator,
+        inner: InnerMethod,
+        outer: OuterMethod,
+        rollouts: Rollouts,
+        eta: float,
+        safety_weighting: str,
+        dead_band: bool,
+        safety_log_std: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        # submodules, so that Lightning moves and saves them
+        self.actor, self.reward_critic = estimator.actor, estimator.reward_critic
+        self.safety_critic, self.estimator = estimator.safety_critic, estimator
+        self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
+        self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
+        self.seed = seed
+        # not persistent: where eta adapts, the callback that adapts it keeps it; elsewhere the configuration does
+        self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
+        self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
+        self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The meta-optimiser."""
+        return self.outer.optimizer(self.actor.parameters())
+
+    def on_fit_start(self) -> None:
+        """Make sure that all ranks compute the same."""
+        self.ranks.require_same(repr(sorted(self.hparams.items())))
+
+    def training_step(self, tasks: list[Task], batch_idx: int) -> dict[str, MetaIteration]:
+        """One meta-iteration: adapt to every task, then move the initialisation."""
+        start, inner = self.actor.vector(), self.outer.adaptation(self.inner, self.ranks)
+
+        played = self.adapt(tasks, inner.steps, ("train", self.current_epoch), inner=inner)
+        stages, broken = sound_stages(played, self.ranks)
+        pre, post = stages[0], stages[-1]
+        adapted, multiplier = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
+
+        safety = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
+        weight = self.safety_weight(safety)
+        for _ in range(self.outer.passes):
+            theta = self.actor.vector()
+            # as theta moves, first order takes every adapted policy along with it
+            gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), multiplier, post.data)
+            if weight > 0:
+                direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
+                gradient = gradient + weight * direction
+            gradient = self.ranks.average(gradient, len(adapted))
+            self._meta_step(gradient)
+        kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
+
+        self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
+        # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
+        self.multiplier.lerp_(self.ranks.mean(multiplier), inner.multiplier_carry)
+        env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
+        self.env_steps += env_steps
+        step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
+        metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step}
+        metrics["policy/std"] = self.actor.log_std.exp().mean()
+        self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
+        return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
+
+    def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
+        """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
+        self._adapt_to_measure(tasks, "validation", batch_idx, prefix="val/")
+
+    def test_step(self, tasks: list[Task], batch_idx: int) -> dict[str, list[Stage]]:
+        """Adapt to test tasks, for callbacks to measure; Lightning's Trainer needs `inference_mode=False` for it."""
+        return {"stages": self._adapt_to_measure(tasks, "test", batch_idx, prefix="test/")}
+
+    def _adapt_to_measure(self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str) -> list[Stage]:
+        stages = self.adapt(tasks, self.inner.steps, (stream, batch_idx))
+        metrics = stage_metrics(stages, self.ranks)
+        self._log({prefix + name: value for name, value in metrics.items()}, len(tasks))
+        return stages
+
+    def adapt(
+        self,
+        tasks: Sequence[Task],
+        steps: int,
+        stream: Sequence[str | int],
+        *,
+        theta: Tensor | None = None,
+        inner: InnerMethod | None = None,
+    ) -> list[Stage]:
+        """Adapt the meta-policy, or `theta` (P,), in `steps` steps of `inner`, by default the configured method.
+
+        See `cmaml_pl.algorithm.adaptation.adapt`.
+        """
+        return adapt(
+            tasks,
+            self.actor.vector() if theta is None else theta,
+            self.multiplier,
+            steps=steps,
+            rollouts=self.rollouts,
+            estimator=self.estimator,
+            inner=inner or self.inner,
+            stream=stream,
+        )
+
+    def safety_weight(self, pre: TaskData) -> Tensor:
+        """w(eta), scalar; 0 in the dead band, where the meta-policy's own cost is within its limit."""
+        within = self.ranks.mean(pre.episode_cost) <= self.ranks.mean(pre.cost_limit)
+        if self.dead_band and within:
+            return torch.zeros_like(self.eta)
+        return safety_weight(self.eta, self.safety_weighting)
+
+    @torch.no_grad()
+    def predicted_episode_cost(self, rollout: TensorDict) -> Tensor:
+        """Jhat_C: undiscounted cost per episode of a rollout [tasks, envs, time], by the safety critic, scalar."""
+        value = self.safety_critic(self.actor.normaliser(rollout["observation"]))
+        done = rollout["next", "done"]
+        return self.ranks.mean(episode_cost_from_values(value, done, gamma=self.estimator.cost_gamma))
+
+    def close(self) -> None:
+        """End the environments."""
+        self.rollouts.close()
+
+    def _meta_step(self, gradient: Tensor) -> None:
+        """Theta <- meta-optimiser step on g."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        optimizer.zero_grad()
+        parameters = list(self.actor.parameters())
+        pieces = gradient.split([p.numel() for p in parameters])
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter).clone()
+        optimizer.step()
+
+    def _log(self, metrics: Mapping[str, Tensor | float], tasks: int) -> None:
+        self.log_dict(
+            # float64: environment steps outgrow the whole numbers that float32 holds
+            {name: torch.as_tensor(value, dtype=torch.float64) for name, value in metrics.items()},
+            batch_size=tasks,
+        )

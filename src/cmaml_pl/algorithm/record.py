@@ -1,0 +1,52 @@
+"""What a meta-iteration leaves for the callbacks, and the metrics of its rollouts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.distributed.ranks import Ranks
+
+
+@dataclass
+class MetaIteration:
+    """The record of a meta-iteration, which callbacks get as `outputs["iteration"]`.
+
+    Attributes:
+        pre: the meta-policy on its tasks, those left out that were not finite.
+        broken: tasks of all ranks that were left out.
+        env_steps: environment steps that it took, on all ranks.
+        metrics: what was logged of it, by name; means over the tasks of all ranks.
+        dropped: whether a callback has put everything back as it was before. Later callbacks learn nothing from it.
+    """
+
+    pre: Stage
+    broken: int
+    env_steps: int
+    metrics: dict[str, Tensor]
+    dropped: bool = False
+
+
+def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
+    """Means over the tasks of all ranks, before adaptation (pre), after it (post) and of its steps, scalars by name."""
+    pre, post = stages[0], stages[-1]
+    steps = [stage.step for stage in stages if stage.step is not None]
+    rows = {
+        "pre/return": pre.data.episode_return,
+        "pre/cost": pre.data.episode_cost,
+        "post/return": post.data.episode_return,
+        "post/cost": post.data.episode_cost,
+        "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float(),
+        "lambda/mean": post.multiplier,
+        "inner/kl": torch.stack([step.kl for step in steps]).mean(dim=0),
+        "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(dim=0),
+        "inner/infeasible_steps": torch.stack([step.infeasible for step in steps]).float().mean(dim=0),
+        "limit": post.data.cost_limit,
+    }
+    means = ranks.mean(torch.stack(list(rows.values()), dim=1)).unbind()
+    metrics = dict(zip(rows, means, strict=True))
+    # J - max(0, J_C - d), one number to choose settings by; that they count one for one is chosen, not tuned
+    excess = (metrics["post/cost"] - metrics.pop("limit")).clamp(min=0)
+    metrics["post/penalised_return"] = metrics["post/return"] - excess
+    return metrics

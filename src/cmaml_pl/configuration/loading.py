@@ -1,0 +1,122 @@
+"""Where configurations come from, and where a run keeps its own.
+
+YAML files hold only what differs from the defaults of the schema. They are laid over one another: base.yaml, then the
+experiment's, behind that of the experiment that it names as its `base`, then that of an arm of a comparison, if one is
+asked for. `key=value` overrides come last.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cmaml_pl.configuration.merging import merge_layers
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.files import in_one_move
+
+BASE = "base"
+"""The key by which an experiment's file names the experiment whose settings it starts from."""
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: beside the package in a wheel, the repository's in an editable install."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
+def experiments() -> list[str]:
+    """Names of the experiments in conf/exp."""
+    return _names("exp")
+
+
+def arms() -> list[str]:
+    """Names of the arms in conf/arm: the methods that are compared with one another, on any experiment."""
+    return _names("arm")
+
+
+def sweeps() -> list[str]:
+    """Names of the W&B sweeps in conf/sweep."""
+    return _names("sweep")
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / folder).glob("*.yaml"))
+
+
+def conf_file(folder: str, name: str) -> Path:
+    """The file of an experiment, an arm or a sweep: conf/FOLDER/NAME.yaml, FOLDER one of exp, arm and sweep.
+
+    Raises:
+        UserError: there is none; it lists those that there are.
+    """
+    kind, known = {"exp": "experiment"}.get(folder, folder), _names(folder)
+    if name not in known:
+        raise UserError(f"There is no {kind} {name!r}.{did_you_mean(name, known)} The {kind}s are: {', '.join(known)}.")
+    return conf_dir() / folder / f"{name}.yaml"
+
+
+def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of an experiment and, for `arm=ARM`, of an arm of it, with overrides.
+
+    Raises:
+        UserError: names the key that is unknown, of the wrong type or out of range, or lists the experiments or arms.
+    """
+    arm = find_value(parse_overrides(overrides), "arm")
+    arm_layers = [] if arm is None else [read_yaml(conf_file("arm", str(arm)))]
+    layers = [read_yaml(conf_dir() / "base.yaml"), *_experiment_layers(exp), *arm_layers]
+    return merge_layers([*layers, DictConfig({"exp": exp})], overrides)
+
+
+def _experiment_layers(exp: str) -> list[DictConfig]:
+    """The experiment's file, behind that of its `base`, and so on."""
+    chain, name = [(exp, read_yaml(conf_file("exp", exp)))], None
+    while name := chain[-1][1].pop(BASE, None):
+        known = [other for other in experiments() if other not in dict(chain)]
+        if name not in known:
+            file = conf_file("exp", chain[-1][0])
+            raise UserError(f"{file} has {BASE}: {name}, but must name one of {', '.join(known)}.")
+        chain.append((name, read_yaml(conf_file("exp", name))))
+    return [layer for _, layer in reversed(chain)]
+
+
+def store(config: Config, path: Path) -> None:
+    """Write a configuration that `load_stored` gives back, in one move."""
+    with in_one_move(path) as scratch:
+        OmegaConf.save(OmegaConf.structured(config), scratch)
+
+
+def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration that a run has stored, with overrides.
+
+    Raises:
+        UserError: the file is missing or is not as a run has written it, or an override does not fit.
+    """
+    try:
+        stored = read_yaml(path)
+        merge_layers([stored])
+    except UserError as error:
+        raise UserError(
+            f"{path} is not as a run has written it: {error} The checkpoints beside it hold its values, too, in "
+            "hyper_parameters."
+        ) from None
+    return merge_layers([stored], overrides)
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """The keys and values of a YAML file; 1e-5 is a number in it.
+
+    Raises:
+        UserError: it is missing, not readable or something else.
+    """
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist, but a configuration was expected there.") from None
+    except Exception as error:  # noqa: BLE001  (PyYAML's and OmegaConf's errors have no common parent)
+        raise UserError(f"{path} is not a readable YAML file: {error}") from None
+    if not isinstance(content, DictConfig):
+        raise UserError(f"{path} must hold keys and values.")
+    return content

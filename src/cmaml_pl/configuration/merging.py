@@ -1,0 +1,161 @@
+"""From layers of keys and values to a checked configuration."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cmaml_pl.bounds import check_bounds
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.errors import UserError
+
+SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
+    "tasks": ("family", TASK_FAMILIES),
+    "inner": ("method", INNER_METHODS),
+    "outer": ("method", OUTER_METHODS),
+}
+"""Sections whose fields depend on one of their keys: that key, and the registry that its value is looked up in."""
+
+RENAMED = {
+    f"inner.{name}": f"inner.trust_region.{name}"
+    for name in ("max_kl", "cg_iterations", "cg_damping", "fisher_every", "line_search_ratio", "line_search_tries")
+}
+"""Keys of earlier versions, in stored configurations and in commands, and what they are called now."""
+
+
+def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
+    """Merge layers, the later ones stronger, and overrides, the strongest, into the schema; check all.
+
+    Raises:
+        UserError: names the key that is unknown, of the wrong type or out of range.
+    """
+    changes = DictConfig({})
+    try:
+        for layer in [*layers, parse_overrides(overrides)]:
+            _rename(layer)
+            _drop_keys_of_other_methods(changes, layer)
+            changes.merge_with(layer)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The overrides {' '.join(overrides)} do not fit: {str(error).splitlines()[0]}.") from None
+    schema = _schema_for(changes)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(schema, changes))
+    except OmegaConfBaseException as error:
+        raise _explain(error, schema) from None
+    assert isinstance(config, Config)
+    check_bounds(config)
+    _check_together(config)
+    return config
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every key with its value, keys as on the command line."""
+
+    def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+        if dataclasses.is_dataclass(node):
+            for item in dataclasses.fields(node):
+                yield from walk(f"{prefix}.{item.name}" if prefix else item.name, getattr(node, item.name))
+        elif isinstance(node, dict) and prefix:
+            for key, value in node.items():
+                yield from walk(f"{prefix}.{key}", value)
+        else:
+            yield prefix, node
+
+    return dict(walk("", config))
+
+
+def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`."""
+    return {RENAMED.get(key, key): value for key, value in stored.items()}
+
+
+def _rename(layer: DictConfig) -> None:
+    """Give the keys of an earlier version the names of this one; see `RENAMED`."""
+    for old, new in RENAMED.items():
+        section, _, name = old.rpartition(".")
+        values = layer.get(section)
+        if isinstance(values, DictConfig) and name in values:
+            OmegaConf.update(layer, new, values.pop(name))
+
+
+def _schema_for(changes: DictConfig) -> DictConfig:
+    """Every key that the changes may set, with its type and default, for the methods and the family that they name."""
+    schema = _writable(OmegaConf.structured(Config))
+    for name in [str(key) for key in changes if key in schema]:
+        if isinstance(schema._get_node(name), DictConfig) and not isinstance(changes._get_node(name), DictConfig):
+            raise UserError(f"{name} is a section, not a value: write {name}.NAME=value.")
+    for section, (selector, registry) in SECTIONS.items():
+        given = selector in (changes.get(section) or {})
+        name = find_value(changes if given else schema, f"{section}.{selector}")
+        if name not in registry:
+            raise UserError(f"{section}.{selector} is {name!r}, but must be one of {', '.join(registry)}.")
+        schema[section] = _writable(OmegaConf.structured(registry[name]))
+    return schema
+
+
+def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
+    """Forget what was written for one method or family alone where the next layer chooses another.
+
+    `exp=nav2d inner.method=cpo` would otherwise fail at the step size of a multiplier that CPO does not have. A key
+    that neither of the two knows stays, so that a typo in a file is still an error.
+    """
+    for section, (selector, registry) in SECTIONS.items():
+        values, chosen = written.get(section), find_value(layer, f"{section}.{selector}")
+        if not isinstance(values, DictConfig):
+            continue
+        name = values.get(selector, getattr(getattr(Config(), section), selector))
+        if name in registry and chosen in registry:
+            for key in _field_names(registry[name]) - _field_names(registry[chosen]):
+                values.pop(key, None)
+
+
+def _field_names(section: Any) -> set[str]:
+    return {item.name for item in dataclasses.fields(section)}
+
+
+def _writable(node: DictConfig) -> DictConfig:
+    """Frozen dataclasses give read-only nodes, at every depth; a schema has to take values."""
+    OmegaConf.set_readonly(node, False)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            _writable(child)
+    return node
+
+
+def _explain(error: OmegaConfBaseException, schema: DictConfig) -> UserError:
+    """Turn OmegaConf's error into one that names the key and helps."""
+    key = str(error.full_key or error.key)
+    if error.msg and "not in" in str(error.msg).splitlines()[0]:
+        known = list(_keys(schema))
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        if not close:  # the right name in the wrong section
+            leaf = key.rsplit(".", 1)[-1]
+            close = [name for name in known if name.rsplit(".", 1)[-1] == leaf][:1]
+        hint = f" Did you mean {close[0]}?" if close else f" The sections are {', '.join(schema)}."
+        return UserError(f"There is no key {key}.{hint}")
+    reason = str(error.msg).splitlines()[0]
+    return UserError(f"{key} has a wrong value: {reason}.")
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        name = f"{prefix}{key!s}"
+        yield name
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from _keys(child, f"{name}.")
+
+
+def _check_together(config: Config) -> None:
+    """Rules that take more than one key."""
+    if config.train.tasks_per_batch > config.tasks.train:
+        raise UserError(
+            f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
+            f"{config.tasks.train} different tasks: lower the one or raise the other."
+        )

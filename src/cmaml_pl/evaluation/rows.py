@@ -1,0 +1,38 @@
+"""A line of evaluation.csv: what one policy did on one task, before adaptation or after some of its steps."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.math.advantages import episode_sums
+from cmaml_pl.task import Task
+
+Row = Mapping[str, str | int | float]
+"""method, seed, task, step, env_steps, return, cost, max_cost, cost_limit, violated."""
+
+
+def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
+    """What the tasks' policies did after `step` adaptation steps; the rollout measures them, and that costs nothing.
+
+    The method's name is left out: it depends on what it is compared with.
+    """
+    after = stage.rollout["next"]
+    largest = episode_sums(after["cost"], after["done"]).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))
+    rows: list[Row] = []
+    for p, task in enumerate(tasks):
+        cost = stage.data.episode_cost[p].item()
+        rows.append(
+            {
+                "seed": seed,
+                "task": task.id,
+                "step": step,
+                "env_steps": step * stage.rollout[p].numel(),
+                "return": stage.data.episode_return[p].item(),
+                "cost": cost,
+                "max_cost": max(cost, largest[p].item()),
+                "cost_limit": task.cost_limit,
+                "violated": int(cost > task.cost_limit),
+            }
+        )
+    return rows

@@ -1,0 +1,17 @@
+"""What all figures share: a canvas without a display, one legend, the colours of the phases."""
+
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+PHASES = (("pre", "before adaptation", "tab:gray"), ("post", "after adaptation", "tab:blue"))
+"""Prefix of the metrics, label and colour of the policy before and after it adapts."""
+
+
+def new_figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Figure, NDArray[Any]]:
+    """A figure of `size` (width, height), inches, and its axes, (rows, columns)."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
+    return figure, figure.subplots(rows, columns, squeeze=False)

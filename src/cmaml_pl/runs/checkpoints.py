@@ -1,0 +1,64 @@
+"""Checkpoints: how one is read, and what a module takes from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmaml_pl.errors import UserError
+
+LAST = "last.ckpt"
+"""Name of the newest checkpoint in its folder."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read: its file, and the tensors and plain values in it."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def iterations(self) -> int:
+        """Meta-iterations behind it."""
+        return int(self.content["epoch"]) + 1
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint's tensors and plain values; code in it is refused.
+
+    Args:
+        path: of the checkpoint, or of a run folder for its newest one.
+
+    Raises:
+        UserError: it is missing, cut off, something else, or holds more than tensors and plain values.
+    """
+    path = path / "checkpoints" / LAST if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"The checkpoint {path} does not exist.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (torn bytes make torch and pickle raise nearly anything)
+        # not in torch's words, which advise to load it with the code that it may hold
+        raise UserError(
+            f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
+            f"never run ({type(error).__name__})."
+        ) from None
+    known = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    if not known or not isinstance(content.get("epoch"), int):
+        raise UserError(f"{path} is not a checkpoint of cmaml_pl, which has a state_dict and an epoch.")
+    return Checkpoint(path, content)
+
+
+def restore(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Give a module the parameters and buffers of a checkpoint.
+
+    Raises:
+        UserError: they are those of another architecture.
+    """
+    try:
+        module.load_state_dict(checkpoint.content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint.path} is from another configuration: {error}") from None

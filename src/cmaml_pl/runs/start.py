@@ -1,0 +1,144 @@
+"""How a run is begun, taken up again, and opened when it has trained."""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cmaml_pl.configuration.loading import experiments, load_experiment, load_stored
+from cmaml_pl.configuration.merging import flatten, rename_flat
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.errors import UserError
+from cmaml_pl.runs.checkpoints import Checkpoint, load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
+
+FREE_ON_RESUME = (
+    *("quiet", "run.", "logger.", "trainer."),
+    *("train.meta_iterations", "train.validate_every", "train.max_dropped"),
+)
+"""Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
+
+RUN_ID = "CMAML_RUN_ID"
+"""The variable that tells the processes that Lightning starts what their run is called."""
+
+NEEDED_TO_RESUME = ("hyper_parameters", "optimizer_states", "loops", "callbacks", "pytorch-lightning_version")
+"""What a checkpoint needs for training beyond parameters and epoch."""
+
+AUTO = "auto"
+"""The value of run.resume that begins a run or goes on with it, whichever it takes."""
+
+
+def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint | None]:
+    """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
+
+    A new run gets a folder of its own; a resumed one goes on in the folder of its checkpoint, with the
+    configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
+    where it has done all its meta-iterations, given back as it is.
+
+    Under a W&B sweep agent it is the agent that names the run, which goes on where it has begun; see `agent_overrides`.
+    """
+    overrides = [*overrides, *agent_overrides(os.environ)]
+    given = parse_overrides(overrides)
+    exp = find_value(given, "exp")
+    resume = find_value(given, "run.resume")
+    if resume and resume != AUTO:
+        for key in ("run.id", "run.dir"):
+            if find_value(given, key) is not None:
+                raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
+        return _resumed_run(load_checkpoint(Path(str(resume))), exp, overrides)
+    if not exp:
+        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(experiments())}.")
+    config = load_experiment(str(exp), overrides)
+    if resume and not config.run.id:
+        raise UserError("run.resume=auto needs run.id: it goes on with that run where it has begun.")
+    label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
+    new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
+    run_id = config.run.id or os.environ.get(RUN_ID) or new_id
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
+        raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
+    config = replace(config, run=replace(config.run, id=run_id))
+    folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
+    newest = folder.newest_good_checkpoint() if resume else None
+    if newest:
+        return _resumed_run(newest, exp, overrides, may_be_done=True)
+    return config, folder, None
+
+
+def agent_overrides(environ: Mapping[str, str]) -> list[str]:
+    """What a W&B sweep agent hands over in the environment, as overrides; none where there is no agent.
+
+    The run folder gets the id of the W&B run, which is stored with entity and project: a run of a sweep that is resumed
+    without the agent goes on in the same W&B run.
+    """
+    run_id = environ.get("WANDB_RUN_ID")
+    if not (run_id and environ.get("WANDB_SWEEP_ID")):
+        return []
+    given = {
+        "run.id": run_id,
+        "run.resume": AUTO,
+        "logger.id": run_id,
+        "logger.entity": environ.get("WANDB_ENTITY"),
+        "logger.project": environ.get("WANDB_PROJECT"),
+    }
+    # quoted: an id of digits alone stays a string
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
+
+
+def _resumed_run(
+    checkpoint: Checkpoint, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
+) -> tuple[Config, RunFolder, Checkpoint]:
+    path = checkpoint.path
+    lacking = [key for key in NEEDED_TO_RESUME if key not in checkpoint.content]
+    if lacking:
+        raise UserError(f"{path} cannot be gone on with: it has no {', '.join(lacking)}. Take one from a run folder.")
+    config = load_stored(RunFolder.of(checkpoint).config, overrides)
+    stored = checkpoint.content["hyper_parameters"]
+    if exp and stored.get("exp") != exp:
+        raise UserError(f"{path} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")
+    _require_same(config, path, stored)
+    if checkpoint.iterations >= config.train.meta_iterations and not may_be_done:
+        raise UserError(
+            f"{path} has done {checkpoint.iterations} meta-iterations, and train.meta_iterations, the total, is "
+            f"{config.train.meta_iterations}: raise it to go on."
+        )
+    return config, RunFolder.of(checkpoint), checkpoint
+
+
+def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None:
+    """Raise a UserError where a checkpoint was computed by another configuration, which `stored` is, with flat keys."""
+    known = rename_flat(stored)
+    differing = [
+        f"{key} is {value!r} here and {known.get(key)!r} there"
+        for key, value in flatten(config).items()
+        if not key.startswith(FREE_ON_RESUME) and known.get(key) != value
+    ]
+    if differing:
+        raise UserError(
+            f"{path} is from another configuration: {'; '.join(differing)}. Leave these keys, in config.yaml too, as "
+            "they were, or start a new run."
+        )
+
+
+def open_run(path: Path, checkpoint: Checkpoint | None = None) -> tuple[Config, RunFolder]:
+    """The configuration and files of a run; where its checkpoint, None for the last one, is there, the two must agree.
+
+    Raises:
+        UserError: there is no such run, or its configuration is not the one that it was trained with.
+    """
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise UserError(f"{path} is not a run folder: it has no config.yaml. Give one like runs/point_goal/RUN_ID.")
+    config = load_stored(folder.config)
+    if checkpoint is None and folder.last_checkpoint.exists():
+        checkpoint = load_checkpoint(folder.last_checkpoint)
+    if checkpoint is not None:
+        known = rename_flat(checkpoint.content.get("hyper_parameters", {}))
+        # a key that is newer than the run has its default
+        _require_same(config, checkpoint.path, {**flatten(config), **known})
+    return config, folder

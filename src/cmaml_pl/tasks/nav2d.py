@@ -1,0 +1,35 @@
+"""The family whose task is a goal in the plane that is not observed: small enough to try an idea in a minute."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.envs.nav2d import Nav2DEnv
+from cmaml_pl.task import Task
+from cmaml_pl.tasks.base import RangedFamily
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nav2DFamily(RangedFamily):
+    """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; every task has its hazards.
+
+    Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards; outside that range, of up to 1.6.
+    """
+
+    family: str = "nav2d"
+    validation: int = bounded(20, low=1)
+    test: int = bounded(40, low=1)
+
+    def task(self, task_id: int, *, cost_limit: float) -> Task:
+        """See TaskFamily."""
+        rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
+        angle, distance = rng.uniform(0, 2 * math.pi), self.draw(rng, task_id, (1.2, 1.3), (1.2, 1.6))
+        goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
+        return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
+
+    def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
+        """See TaskFamily; one thread steps all worlds."""
+        return Nav2DEnv(num_tasks, num_envs, horizon=horizon)

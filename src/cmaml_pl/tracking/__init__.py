@@ -1,0 +1,1 @@
+"""Weights & Biases: the logger, its key, and sweeps."""

@@ -1,0 +1,189 @@
+import dataclasses
+
+import pytest
+
+from cmaml_pl.configuration.loading import arms, experiments, load_experiment, load_stored, store
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.errors import UserError
+
+
+@pytest.mark.parametrize("exp", experiments())
+def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
+    config = load_experiment(exp)
+    assert config.exp == exp
+    store(config, tmp_path / "config.yaml")
+    assert load_stored(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.meta_iterations=7", "train.meta_iterations", 7),
+        ("inner.max_kl=1e-3", "inner.max_kl", 1e-3),
+        ("inner.cost_limit=inf", "inner.cost_limit", float("inf")),
+        ("inner.cost_limit=.inf", "inner.cost_limit", float("inf")),
+        ("policy.hidden=[32,16]", "policy.hidden", [32, 16]),
+        ("run.id=null", "run.id", None),
+        # as a W&B sweep agent writes values
+        ("rollout.workers=None", "rollout.workers", None),
+        ("logger.group=None", "logger.group", None),
+        ("outer.lr=1e-05", "outer.lr", 1e-5),
+        ("policy.hidden=[32, 16]", "policy.hidden", [32, 16]),
+        ("safety.dead_band=False", "safety.dead_band", False),
+        ("safety.dead_band=true", "safety.dead_band", True),
+        ("trainer.max_time=00:00:10:00", "trainer.max_time", "00:00:10:00"),
+        ("tasks.train=33", "tasks.train", 33),
+        ("logger.wandb=disabled", "logger.wandb", "disabled"),
+    ],
+)
+def test_every_key_can_be_overridden(override, key, value):
+    assert flatten(load_experiment("nav2d", [override]))[key] == value
+
+
+def test_the_keys_that_others_rely_on():
+    keys = flatten(load_experiment("point_goal"))
+    for key in [
+        "exp",
+        "seed",
+        "run.dir",
+        "run.id",
+        "run.resume",
+        "train.meta_iterations",
+        "train.tasks_per_batch",
+        "rollout.envs_per_task",
+        "rollout.horizon",
+        "inner.method",
+        "inner.steps",
+        "inner.max_kl",
+        "inner.cost_limit",
+        "outer.method",
+        "outer.lr",
+        "safety.eta",
+        "safety.eta_lr",
+        "logger.wandb",
+    ]:
+        assert key in keys
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.meta_iteration=3", "no key train.meta_iteration. Did you mean train.meta_iterations?"),
+        ("meta_iterations=3", "Did you mean train.meta_iterations?"),
+        ("trian.meta_iterations=3", "Did you mean train"),
+        ("inner.max_lk=0.1", "Did you mean inner.max_kl?"),
+        ("train.meta_iterations=many", "train.meta_iterations has a wrong value"),
+        ("train.meta_iterations=1.5", "train.meta_iterations has a wrong value"),
+        ("inner.max_kl=[1,2]", "inner.max_kl has a wrong value"),
+        ("seed=null", "seed has a wrong value"),
+        ("safety.dead_band=maybe", "safety.dead_band has a wrong value"),
+        ("inner.cost_limit=-1", "inner.cost_limit is -1.0, but must be at least 0"),
+        ("inner.cost_limit=nan", "inner.cost_limit is nan, but must be a number"),
+        ("inner.max_kl=0", "inner.max_kl is 0.0, but must be greater than 0"),
+        ("train.tasks_per_batch=0", "train.tasks_per_batch is 0, but must be at least 1"),
+        ("train.tasks_per_batch=5000", "train.tasks_per_batch is 5000, but tasks.train offers only 1000"),
+        ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
+        ("policy.hidden=[64,0]", "policy.hidden is [64, 0], but must be at least 1"),
+        ("critic.gamma=1.1", "critic.gamma is 1.1, but must be at most 1"),
+        ("inner.method=sac", "inner.method is 'sac', but must be one of"),
+        ("outer.method=null", "outer.method is None, but must be one of"),
+        ("tasks.family=maze", "tasks.family is 'maze', but must be one of"),
+        ("logger.wandb=sometimes", "logger.wandb is 'sometimes', but must be one of auto"),
+        ("inner=3", "inner is a section"),
+        ("trainer=3", "trainer is a section"),
+        ("horizon", "'horizon' is not an override"),
+        ("=3", "'=3' is not an override"),
+        ("policy.hidden=[64", "cannot be read"),
+        ("train.meta_iterations.twice=3", "train.meta_iterations has a wrong value"),
+    ],
+)
+def test_a_bad_override_names_its_key_and_says_what_is_expected(override, message):
+    with pytest.raises(UserError) as error:
+        load_experiment("nav2d", [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("method", sorted(INNER_METHODS))
+def test_every_experiment_takes_every_inner_method(exp, method):
+    config = load_experiment(exp, [f"inner.method={method}", "inner.max_kl=0.02"])
+    assert type(config.inner) is INNER_METHODS[method]
+    assert config.inner.cost_limit == load_experiment(exp).inner.cost_limit
+
+
+def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_override(tmp_path):
+    assert "inner.multiplier_lr" in flatten(load_experiment("nav2d"))
+    assert "inner.multiplier_lr" not in flatten(load_experiment("nav2d", ["inner.method=cpo"]))
+    with pytest.raises(UserError, match=r"no key inner\.multiplier_lr"):
+        load_experiment("nav2d", ["inner.method=cpo", "inner.multiplier_lr=0.1"])
+    (tmp_path / "config.yaml").write_text("inner: {method: trpo_lag, stpes: 3}")
+    with pytest.raises(UserError, match=r"no key inner\.stpes. Did you mean inner\.steps"):
+        load_stored(tmp_path / "config.yaml", ["inner.method=cpo"])
+
+
+@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("arm", arms())
+def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_alike(exp, arm, tmp_path):
+    plain, config = load_experiment(exp), load_experiment(exp, [f"arm={arm}"])
+    assert plain.arm is None
+    assert config.arm == arm
+    same = ("seed", "train", "rollout", "tasks", "policy", "critic", "inner.steps", "inner.max_kl", "inner.cost_limit")
+    before, after = flatten(plain), flatten(config)
+    assert {key: after[key] for key in after if key.startswith(same)} == {
+        key: before[key] for key in before if key.startswith(same)
+    }
+    store(config, tmp_path / "config.yaml")
+    assert load_stored(tmp_path / "config.yaml") == config
+
+
+def test_an_override_is_stronger_than_the_arm_and_the_arm_than_the_experiment():
+    penalty = load_experiment("nav2d", ["arm=maml_penalty"]).inner
+    assert (penalty.multiplier_lr, penalty.multiplier_kp, penalty.multiplier_carry) == (0.0, 0.0, 0.0)
+    assert load_experiment("nav2d", ["inner.multiplier_init=0.8", "arm=maml_penalty"]).inner.multiplier_init == 0.8
+    assert load_experiment("nav2d", ["arm=maml"]).inner.method == "trpo"
+    assert load_experiment("nav2d", ["arm=maml", "inner.method=cpo"]).inner.method == "cpo"
+    assert load_experiment("nav2d", ["arm=null"]) == load_experiment("nav2d")
+    with pytest.raises(UserError, match=r"no key inner\.multiplier_lr"):
+        load_experiment("nav2d", ["arm=maml", "inner.multiplier_lr=0.1"])
+
+
+def test_an_unknown_arm_lists_those_that_exist():
+    with pytest.raises(UserError) as error:
+        load_experiment("nav2d", ["arm=mmal"])
+    assert "Did you mean maml?" in str(error.value)
+    for arm in arms():
+        assert arm in str(error.value)
+    with pytest.raises(UserError, match="There is no arm 3"):
+        load_experiment("nav2d", ["arm=3"])
+
+
+def test_an_unknown_experiment_lists_those_that_exist():
+    with pytest.raises(UserError) as error:
+        load_experiment("pointgoal")
+    assert "Did you mean point_goal?" in str(error.value)
+    for exp in experiments():
+        assert exp in str(error.value)
+
+
+def test_a_stored_configuration_that_is_no_yaml_says_which_file(tmp_path):
+    (tmp_path / "config.yaml").write_text("exp: [point")
+    with pytest.raises(UserError, match=r"config\.yaml is not a readable YAML file"):
+        load_stored(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="does not exist"):
+        load_stored(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("registry", [INNER_METHODS, OUTER_METHODS, TASK_FAMILIES])
+def test_registered_classes_are_frozen_dataclasses_that_know_their_name(registry):
+    for name, cls in registry.items():
+        instance = cls()
+        assert name in (getattr(instance, "method", None), getattr(instance, "family", None))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            instance.anything = 1
+
+
+def test_the_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3
