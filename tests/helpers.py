@@ -1,10 +1,22 @@
 """Small objects that several tests need."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import torch
 
+from cmaml_pl.configuration.registry import INNER_METHODS
+from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
+
+
+def make_method(name: str, *, region: Mapping[str, Any] | None = None, **fields: Any) -> InnerMethod:
+    """The inner method of that name, with some fields of its trust region."""
+    method: Any = INNER_METHODS[name](**fields)
+    return replace(method, trust_region=replace(method.trust_region, **(region or {})))
 
 
 def make_actor(

@@ -19,21 +19,25 @@ TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=4
 
 @pytest.fixture
 def module():
-    config = load_experiment("nav2d", TINY)
-    with open_module(config) as module:
-        tasks = build_datamodule(config).splits["train"][:3]
-        module.pre = module.adapt(tasks, 1, ("test",))[0]
+    with open_module(load_experiment("nav2d", TINY)) as module:
         yield module
 
 
+@pytest.fixture
+def pre(module):
+    """The meta-policy on three tasks."""
+    tasks = build_datamodule(load_experiment("nav2d", TINY)).splits["train"][:3]
+    return module.adapt(tasks, 1, ("test",))[0]
+
+
 @pytest.mark.parametrize(("predicted", "direction"), [(50.0, 1), (0.0, -1)])
-def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, monkeypatch, predicted, direction):
-    monkeypatch.setattr(module, "predicted_episode_cost", lambda: torch.tensor(predicted))
+def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, pre, monkeypatch, predicted, direction):
+    monkeypatch.setattr(module, "predicted_episode_cost", lambda rollout: torch.tensor(predicted))
     callback = Eta(lr=0.01, high=2.0)
     module.eta.fill_(0.5)
     values = []
     for _ in range(60):
-        callback.update(module)
+        callback.update(module, pre)
         values.append(float(module.eta))
     assert math.copysign(1, values[0] - 0.5) == direction
     assert values[0] == pytest.approx(0.5 + 0.01 * (predicted - 3.0))
@@ -42,11 +46,11 @@ def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, m
     assert values[-1] == (2.0 if direction > 0 else 0.0)
 
 
-def test_eta_is_kept_by_its_callback(module):
+def test_eta_is_kept_by_its_callback(module, pre):
     callback = Eta(lr=0.01, high=2.0)
-    callback.update(module)
+    callback.update(module, pre)
     module.eta.fill_(1.25)
-    callback.update(module)
+    callback.update(module, pre)
     kept = callback.state_dict()
     other = Eta(lr=0.01, high=2.0)
     other.load_state_dict(kept)
@@ -56,22 +60,22 @@ def test_eta_is_kept_by_its_callback(module):
     assert float(module.eta) == expected
 
 
-def test_the_safety_critic_learns_the_cost_to_go(module):
+def test_the_safety_critic_learns_the_cost_to_go(module, pre):
     callback = SafetyCritic(lr=1e-2, passes=80, minibatch=64)
     callback.on_fit_start(SimpleNamespace(), module)
-    states = module.estimator.transitions(module.pre.rollout)
-    target = cost_to_go(states, module.pre.rollout["next", "cost"], gamma=0.99)
+    states = module.estimator.transitions(pre.rollout)
+    target = cost_to_go(states, pre.rollout["next", "cost"], gamma=0.99)
     assert target.std() > 0, "nothing to learn"
     before = explained_variance(module.safety_critic, states.features, target)
-    metrics = callback.fit(module, iteration=0)
+    metrics = callback.fit(module, pre.rollout, iteration=0)
     assert metrics["explained_variance"] == before  # measured on data that it had not seen
     assert explained_variance(module.safety_critic, states.features, target) > 0.4 > before
 
 
-def test_the_reward_critic_learns_from_its_own_rollouts_what_they_have_in_common(module):
+def test_the_reward_critic_learns_from_its_own_rollouts_what_they_have_in_common(module, pre):
     callback = RewardCritic(lr=1e-2, passes=40, minibatch=64)
     callback.on_fit_start(SimpleNamespace(), module)
-    first, second = (callback.fit(module, iteration=i) for i in range(2))
+    first, second = (callback.fit(module, pre.rollout, iteration=i) for i in range(2))
     assert second["loss"] < first["loss"]
     assert second["explained_variance"] > first["explained_variance"]
 
@@ -83,33 +87,33 @@ def test_the_reward_critics_callback_refuses_a_module_whose_tasks_share_none(mod
 
 
 @pytest.mark.parametrize(("kind", "critic"), [(SafetyCritic, "safety_critic"), (RewardCritic, "reward_critic")])
-def test_a_critics_optimiser_goes_on_where_it_was(module, kind, critic):
+def test_a_critics_optimiser_goes_on_where_it_was(module, pre, kind, critic):
     network = getattr(module, critic)
     start = {name: value.clone() for name, value in network.state_dict().items()}
     whole = kind(lr=1e-2, passes=2, minibatch=64)
     whole.on_fit_start(SimpleNamespace(), module)
     for i in range(2):
-        whole.fit(module, iteration=i)
+        whole.fit(module, pre.rollout, iteration=i)
     expected = {name: value.clone() for name, value in network.state_dict().items()}
 
     network.load_state_dict(start)
     first = kind(lr=1e-2, passes=2, minibatch=64)
     first.on_fit_start(SimpleNamespace(), module)
-    first.fit(module, iteration=0)
+    first.fit(module, pre.rollout, iteration=0)
     second = kind(lr=1e-2, passes=2, minibatch=64)
     second.load_state_dict(first.state_dict())
     second.on_fit_start(SimpleNamespace(), module)
-    second.fit(module, iteration=1)
+    second.fit(module, pre.rollout, iteration=1)
     for name, value in network.state_dict().items():
         assert torch.equal(value, expected[name])
 
 
-def test_predicted_cost_is_in_the_units_of_the_limit(module):
+def test_predicted_cost_is_in_the_units_of_the_limit(module, pre):
     """A critic that says 1 everywhere, of 40 steps and gamma 0.99."""
     torch.nn.init.zeros_(module.safety_critic.body[-1].weight)
     torch.nn.init.ones_(module.safety_critic.body[-1].bias)
     expected = 0.99 + 40 * (1 - 0.99)
-    assert float(module.predicted_episode_cost()) == pytest.approx(expected, rel=1e-5)
+    assert float(module.predicted_episode_cost(pre.rollout)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -23,22 +23,19 @@ class Module:
     """As much of a CMAML as the callback looks at."""
 
     def __init__(self):
-        self.pre = None
         self.predicted = 0.0
         self.ranks = Ranks()
 
     def roll(self, costs, *, limit=LIMIT):
-        """One meta-iteration whose episodes cost `costs`, at most STEPS each."""
+        """The meta-policy in an iteration whose episodes cost `costs`, at most STEPS each."""
         costs = torch.as_tensor(costs, dtype=torch.float32)
         cost = (torch.arange(STEPS) < costs[:, None]).float()[None, :, :, None]
         done = torch.zeros_like(cost, dtype=torch.bool)
         done[:, :, -1] = True
         data = SimpleNamespace(episode_cost=costs.mean()[None], cost_limit=torch.tensor([limit]))
-        self.pre = SimpleNamespace(
-            rollout=TensorDict({"next": {"cost": cost, "done": done}}, cost.shape[:3]), data=data
-        )
+        return SimpleNamespace(rollout=TensorDict({"next": {"cost": cost, "done": done}}, cost.shape[:3]), data=data)
 
-    def predicted_episode_cost(self):
+    def predicted_episode_cost(self, rollout):
         return torch.tensor(self.predicted)
 
 
@@ -50,9 +47,9 @@ def run(callback, iterations, *, costs=(0, 1), predicted=0.0, returns=0.0, post_
         return value(i) if callable(value) else value
 
     for i in range(iterations):
-        module.roll(at(costs, i), limit=limit)
+        pre = module.roll(at(costs, i), limit=limit)
         module.predicted = at(predicted, i)
-        found.append(callback.observe(module, post_return=at(returns, i), post_cost=at(post_cost, i)))
+        found.append(callback.observe(module, pre, post_return=at(returns, i), post_cost=at(post_cost, i)))
     return found
 
 
@@ -177,8 +174,8 @@ def test_a_resumed_callback_sees_what_the_whole_one_does():
     module = Module()
 
     def step(callback, i):
-        module.roll(rising(i))
-        signs = callback.observe(module, post_return=0.0, post_cost=0.0)
+        pre = module.roll(rising(i))
+        signs = callback.observe(module, pre, post_return=0.0, post_cost=0.0)
         return signs, callback.new(signs)
 
     whole, first = Health(), Health()
@@ -194,7 +191,7 @@ def test_a_resumed_callback_sees_what_the_whole_one_does():
 def test_in_a_run_it_logs_and_warns(caplog):
     config = load_experiment("nav2d", [*TINY, "inner.cost_limit=0"])
     with open_module(config) as module:
-        module.predicted_episode_cost = lambda: torch.tensor(-1.0)
+        module.predicted_episode_cost = lambda rollout: torch.tensor(-1.0)
         recorder = fit(module, config, iterations=4, callbacks=[Health(window=2, patience=2, grace=4)])
     assert [metrics["health/signs"] >= 1 for metrics in recorder.metrics] == [False, True, True, True]
     assert all(metrics["health/cost_variance"] > 0 for metrics in recorder.metrics)

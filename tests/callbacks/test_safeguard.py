@@ -133,7 +133,7 @@ def assert_second_was_dropped(metrics, recorder):
     assert not same(second, third)
     for name, value in third.items():
         assert value.isfinite().all(), name
-    assert [line["health/dropped_steps"] for line in metrics] == [0, 1, 1]
+    assert [line["health/dropped_iterations"] for line in metrics] == [0, 1, 1]
     assert recorder.checkpoints[1] == recorder.checkpoints[2]  # before the second and before the third
     assert metrics[1]["throughput/env_steps"] > metrics[0]["throughput/env_steps"]  # they were taken
 
@@ -195,7 +195,7 @@ def test_a_critic_that_is_not_finite_takes_the_whole_meta_iteration_back(tmp_pat
 def test_one_broken_task_is_left_out_and_the_others_are_learned_from(key, rollout, tmp_path):
     metrics, recorder, _ = train(tmp_path, Fault((1,), key, rows=(2,), rollout=rollout))
     assert [line["health/dropped_tasks"] for line in metrics] == [0, 1, 0]
-    assert [line["health/dropped_steps"] for line in metrics] == [0, 0, 0]
+    assert [line["health/dropped_iterations"] for line in metrics] == [0, 0, 0]
     assert not same(recorder.states[0], recorder.states[1])
     for state, line in zip(recorder.states, metrics, strict=True):
         assert all(value.isfinite().all() for value in state.values())
@@ -261,7 +261,7 @@ def test_without_a_good_meta_iteration_there_is_no_checkpoint_to_name(tmp_path):
 
 def test_a_good_meta_iteration_starts_the_count_again_and_warnings_become_rarer(tmp_path, caplog):
     metrics, _, _ = train(tmp_path, Fault((1, 2, 4, 5)), "train.max_dropped=3", iterations=7)
-    assert [line["health/dropped_steps"] for line in metrics] == [0, 1, 2, 2, 3, 4, 4]
+    assert [line["health/dropped_iterations"] for line in metrics] == [0, 1, 2, 2, 3, 4, 4]
     assert len([message for message in caplog.messages if "was dropped" in message]) == 3  # the 1st, 2nd and 4th
 
 
@@ -273,7 +273,7 @@ def test_a_run_that_goes_on_after_a_dropped_meta_iteration_equals_one_that_did_n
     again = dataclasses.replace(fault, first=1)  # the checkpoint is of the first meta-iteration
     metrics, parts, _ = train(tmp_path / "parts", again, iterations=4, resume=folder.last_checkpoint)
     assert same(whole.states[-1], parts.states[-1])
-    assert [line["health/dropped_steps"] for line in metrics] == [0, 1, 1, 1]
+    assert [line["health/dropped_iterations"] for line in metrics] == [0, 1, 1, 1]
 
 
 def test_it_refuses_an_impossible_argument(tmp_path):

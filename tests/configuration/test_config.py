@@ -21,7 +21,9 @@ def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
     ("override", "key", "value"),
     [
         ("train.meta_iterations=7", "train.meta_iterations", 7),
-        ("inner.max_kl=1e-3", "inner.max_kl", 1e-3),
+        ("inner.trust_region.max_kl=1e-3", "inner.trust_region.max_kl", 1e-3),
+        # as it was called before the trust region had a section of its own
+        ("inner.max_kl=1e-3", "inner.trust_region.max_kl", 1e-3),
         ("inner.cost_limit=inf", "inner.cost_limit", float("inf")),
         ("inner.cost_limit=.inf", "inner.cost_limit", float("inf")),
         ("policy.hidden=[32,16]", "policy.hidden", [32, 16]),
@@ -56,7 +58,7 @@ def test_the_keys_that_others_rely_on():
         "rollout.horizon",
         "inner.method",
         "inner.steps",
-        "inner.max_kl",
+        "inner.trust_region.max_kl",
         "inner.cost_limit",
         "outer.method",
         "outer.lr",
@@ -73,15 +75,17 @@ def test_the_keys_that_others_rely_on():
         ("train.meta_iteration=3", "no key train.meta_iteration. Did you mean train.meta_iterations?"),
         ("meta_iterations=3", "Did you mean train.meta_iterations?"),
         ("trian.meta_iterations=3", "Did you mean train"),
-        ("inner.max_lk=0.1", "Did you mean inner.max_kl?"),
+        ("inner.max_lk=0.1", "Did you mean inner.trust_region.max_kl?"),
+        ("inner.trust_region.max_lk=0.1", "Did you mean inner.trust_region.max_kl?"),
         ("train.meta_iterations=many", "train.meta_iterations has a wrong value"),
         ("train.meta_iterations=1.5", "train.meta_iterations has a wrong value"),
-        ("inner.max_kl=[1,2]", "inner.max_kl has a wrong value"),
+        ("inner.trust_region.max_kl=[1,2]", "inner.trust_region.max_kl has a wrong value"),
         ("seed=null", "seed has a wrong value"),
         ("safety.dead_band=maybe", "safety.dead_band has a wrong value"),
         ("inner.cost_limit=-1", "inner.cost_limit is -1.0, but must be at least 0"),
         ("inner.cost_limit=nan", "inner.cost_limit is nan, but must be a number"),
-        ("inner.max_kl=0", "inner.max_kl is 0.0, but must be greater than 0"),
+        ("inner.trust_region.max_kl=0", "inner.trust_region.max_kl is 0.0, but must be greater than 0"),
+        ("inner.trust_region=3", "inner.trust_region is a section"),
         ("train.tasks_per_batch=0", "train.tasks_per_batch is 0, but must be at least 1"),
         ("train.tasks_per_batch=5000", "train.tasks_per_batch is 5000, but tasks.train offers only 1000"),
         ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
@@ -155,7 +159,7 @@ def test_an_unknown_arm_lists_those_that_exist():
     assert "Did you mean maml?" in str(error.value)
     for arm in arms():
         assert arm in str(error.value)
-    with pytest.raises(UserError, match="There is no arm 3"):
+    with pytest.raises(UserError, match="There is no arm '3'"):
         load_experiment("nav2d", ["arm=3"])
 
 

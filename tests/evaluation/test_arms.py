@@ -29,17 +29,21 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
             save_run(tmp_path / "a", "outer.lr=0.1", "train.meta_iterations=5"),
             save_run(tmp_path / "b", "outer.lr=0.2", "train.meta_iterations=5"),
             save_run(tmp_path / "c", "outer.lr=0.2", "train.meta_iterations=5", "seed=3", "arm=cmaml"),
-            save_run(tmp_path / "d", "outer.lr=0.2", "train.meta_iterations=5", "seed=4", "inner.max_kl=0.5"),
+            save_run(
+                tmp_path / "d", "outer.lr=0.2", "train.meta_iterations=5", "seed=4", "inner.trust_region.max_kl=0.5"
+            ),
         ]
     )
     assert [run.arm for run in runs] == [
-        "fomaml+trpo_lag inner.max_kl=0.01 outer.lr=0.1",
-        "fomaml+trpo_lag inner.max_kl=0.01 outer.lr=0.2",
+        "fomaml+trpo_lag inner.trust_region.max_kl=0.01 outer.lr=0.1",
+        "fomaml+trpo_lag inner.trust_region.max_kl=0.01 outer.lr=0.2",
         "cmaml",
-        "fomaml+trpo_lag inner.max_kl=0.5 outer.lr=0.2",
+        "fomaml+trpo_lag inner.trust_region.max_kl=0.5 outer.lr=0.2",
     ]
     # a random initialisation depends on how it adapts, not on the meta-training
-    assert [run.random_arm for run in runs] == ["random inner.max_kl=0.01"] * 3 + ["random inner.max_kl=0.5"]
+    assert [run.random_arm for run in runs] == ["random inner.trust_region.max_kl=0.01"] * 3 + [
+        "random inner.trust_region.max_kl=0.5"
+    ]
 
 
 def test_names_of_methods_come_before_other_keys():

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from tests.helpers import make_method
 from tests.inner.bandit import LIMIT, TARGET, bandit_actor, mean_action, play
-
-from cmaml_pl.configuration.registry import INNER_METHODS
 
 SEEDS = 3
 """Rows that start within the limit, and as many that start beyond; each draws its own actions."""
@@ -12,7 +11,7 @@ SEEDS = 3
 
 def learn(name, *, steps, **settings):
     """The mean actions after each of so many steps, (steps, 2 SEEDS, 2)."""
-    method = INNER_METHODS[name](max_kl=0.01, **settings)
+    method = make_method(name, region={"max_kl": 0.01}, **settings)
     actor = bandit_actor()
     theta = actor.vector().expand(2 * SEEDS, -1).clone()
     theta[SEEDS:, -2] = TARGET[0]  # the bias of the first action, which is what costs

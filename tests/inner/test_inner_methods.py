@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tests.helpers import make_actor, make_task_data
+from tests.helpers import make_actor, make_method, make_task_data
 
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
@@ -13,7 +13,7 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @pytest.fixture(params=sorted(INNER_METHODS))
 def method(request):
-    return INNER_METHODS[request.param](max_kl=0.02, fisher_every=1)
+    return make_method(request.param, region={"max_kl": 0.02, "fisher_every": 1})
 
 
 def start(tasks=3):
@@ -27,8 +27,8 @@ def test_a_step_stays_in_the_trust_region_and_leaves_its_inputs_alone(method):
     data = make_task_data(actor, theta, samples=200)
     theta_before, multiplier_before, actor_before = theta.clone(), multiplier.clone(), actor.vector()
     step = method.step(actor, theta, multiplier, data)
-    assert (step.kl <= method.max_kl).all()
-    assert (step.kl > 0.2 * method.max_kl).all(), "the step hardly moved"
+    assert (step.kl <= method.trust_region.max_kl).all()
+    assert (step.kl > 0.2 * method.trust_region.max_kl).all(), "the step hardly moved"
     assert torch.equal(theta, theta_before)
     assert torch.equal(multiplier, multiplier_before)
     assert torch.equal(actor.vector(), actor_before)
@@ -88,7 +88,7 @@ def test_a_batch_of_tasks_equals_the_tasks_one_by_one(method, cost):
 
 
 def test_trpo_lag_raises_the_surrogate_that_it_maximises():
-    method = INNER_METHODS["trpo_lag"](max_kl=0.02)
+    method = make_method("trpo_lag", region={"max_kl": 0.02})
     actor, theta, multiplier = start()
     data = make_task_data(actor, theta, samples=200)
     step = method.step(actor, theta, multiplier, data)
@@ -100,14 +100,14 @@ def test_trpo_lag_raises_the_surrogate_that_it_maximises():
 def test_the_proportional_term_of_trpo_lag_weighs_this_step_alone():
     actor, theta, multiplier = start()
     data = make_task_data(actor, theta, samples=200, episode_cost=7.0, cost_limit=5.0)
-    step = INNER_METHODS["trpo_lag"](multiplier_lr=0.0, multiplier_kp=0.3).step(actor, theta, multiplier, data)
-    same = INNER_METHODS["trpo_lag"](multiplier_lr=0.0).step(actor, theta, multiplier + 0.6, data)
+    step = make_method("trpo_lag", multiplier_lr=0.0, multiplier_kp=0.3).step(actor, theta, multiplier, data)
+    same = make_method("trpo_lag", multiplier_lr=0.0).step(actor, theta, multiplier + 0.6, data)
     torch.testing.assert_close(step.theta, same.theta)
     assert torch.equal(step.multiplier, multiplier)
 
 
 def test_trpo_lag_makes_costly_actions_rarer_when_lambda_is_large():
-    method = INNER_METHODS["trpo_lag"](max_kl=0.02, multiplier_max=1e6)
+    method = make_method("trpo_lag", region={"max_kl": 0.02}, multiplier_max=1e6)
     actor, theta, _ = start()
     data = make_task_data(actor, theta, samples=200)
     data = dataclasses.replace(data, cost_advantage=data.action[..., 0])  # costly is: to the right

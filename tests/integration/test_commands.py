@@ -212,7 +212,7 @@ def test_without_a_limit_nothing_restrains_and_nothing_breaks(tmp_path):
     assert {row["lambda/mean"] for row in rows} == {"0.0"}
     assert {row["eta"] for row in rows[1:]} == {"0.0"}
     assert all(torch.tensor(float(cell)).isfinite() for row in rows for cell in row.values() if cell)
-    assert float(rows[-1]["health/dropped_tasks"]) == float(rows[-1]["health/dropped_steps"]) == 0
+    assert float(rows[-1]["health/dropped_tasks"]) == float(rows[-1]["health/dropped_iterations"]) == 0
     cmaml("evaluate", f"run={folder}", cwd=tmp_path)
     assert {(row["cost_limit"], row["violated"]) for row in lines(folder / "evaluation.csv")} == {("inf", "0")}
     assert (folder / "finetuning.png").stat().st_size > 0

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tests.helpers import make_actor, make_task_data
+from tests.helpers import make_actor, make_method, make_task_data
 
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.trpo_lag import TRPOLag
@@ -52,8 +52,8 @@ def test_pooling_puts_all_samples_into_one_row_and_averages_the_numbers_of_the_t
 
 @pytest.mark.parametrize("name", sorted(INNER_METHODS))
 def test_a_pooled_step_is_the_inner_step_on_the_merged_data(name, actor, theta, data):
-    inner, multiplier = INNER_METHODS[name](max_kl=0.02), torch.full((TASKS,), 0.3)
-    pooled = PooledSteps(inner).step(actor, theta, multiplier, data)
+    inner, multiplier = make_method(name, region={"max_kl": 0.02}), torch.full((TASKS,), 0.3)
+    pooled = PooledSteps.of(inner).step(actor, theta, multiplier, data)
     alone = inner.step(actor, theta[:1], multiplier[:1], merged_by_hand(data))
     for field in dataclasses.fields(pooled):
         rows, row = getattr(pooled, field.name), getattr(alone, field.name)
@@ -65,7 +65,7 @@ def test_a_pooled_step_is_the_inner_step_on_the_merged_data(name, actor, theta, 
 
 def test_the_tasks_share_one_lambda_that_follows_their_mean_cost(actor, theta, data):
     inner = TRPOLag(multiplier_lr=0.1)
-    step = PooledSteps(inner).step(actor, theta, torch.full((TASKS,), 0.3), data)
+    step = PooledSteps.of(inner).step(actor, theta, torch.full((TASKS,), 0.3), data)
     torch.testing.assert_close(step.multiplier, torch.full((TASKS,), 0.3 + 0.1 * (3.0 - 2.5)))
 
 

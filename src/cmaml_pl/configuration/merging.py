@@ -86,16 +86,25 @@ def _rename(layer: DictConfig) -> None:
 def _schema_for(changes: DictConfig) -> DictConfig:
     """Every key that the changes may set, with its type and default, for the methods and the family that they name."""
     schema = _writable(OmegaConf.structured(Config))
-    for name in [str(key) for key in changes if key in schema]:
-        if isinstance(schema._get_node(name), DictConfig) and not isinstance(changes._get_node(name), DictConfig):
-            raise UserError(f"{name} is a section, not a value: write {name}.NAME=value.")
     for section, (selector, registry) in SECTIONS.items():
-        given = selector in (changes.get(section) or {})
+        values = changes.get(section)
+        given = isinstance(values, DictConfig) and selector in values
         name = find_value(changes if given else schema, f"{section}.{selector}")
         if name not in registry:
             raise UserError(f"{section}.{selector} is {name!r}, but must be one of {', '.join(registry)}.")
         schema[section] = _writable(OmegaConf.structured(registry[name]))
+    _check_sections(schema, changes)
     return schema
+
+
+def _check_sections(schema: DictConfig, changes: DictConfig, prefix: str = "") -> None:
+    """Raise a UserError that names the first section that is given a value."""
+    for key in [key for key in changes if key in schema]:
+        section, given = schema._get_node(key), changes._get_node(key)
+        if isinstance(section, DictConfig):
+            if not isinstance(given, DictConfig):
+                raise UserError(f"{prefix}{key} is a section, not a value: write {prefix}{key}.NAME=value.")
+            _check_sections(section, given, f"{prefix}{key}.")
 
 
 def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
@@ -133,10 +142,11 @@ def _explain(error: OmegaConfBaseException, schema: DictConfig) -> UserError:
     key = str(error.full_key or error.key)
     if error.msg and "not in" in str(error.msg).splitlines()[0]:
         known = list(_keys(schema))
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(key, [*known, *RENAMED], n=1, cutoff=0.5)
         if not close:  # the right name in the wrong section
             leaf = key.rsplit(".", 1)[-1]
             close = [name for name in known if name.rsplit(".", 1)[-1] == leaf][:1]
+        close = [RENAMED.get(name, name) for name in close]
         hint = f" Did you mean {close[0]}?" if close else f" The sections are {', '.join(schema)}."
         return UserError(f"There is no key {key}.{hint}")
     reason = str(error.msg).splitlines()[0]

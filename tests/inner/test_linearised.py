@@ -5,15 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.helpers import make_actor, make_task_data
+from tests.helpers import make_actor, make_method, make_task_data
 from tests.inner.bandit import EPISODE, bandit_actor, mean_action, play
 from tests.math.solver import best_step, nearest_point
 
-from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.inner.linearised import cost_excess, linearise, safe_line_search
 from cmaml_pl.inner.pcpo import project
-from cmaml_pl.inner.trust_region import surrogate
+from cmaml_pl.inner.trust_region import TrustRegion, surrogate
 from cmaml_pl.math.advantages import spread, standardise
 from cmaml_pl.math.cpo_dual import solve
 from cmaml_pl.math.natural_gradient import fisher_product, rowwise_gradient
@@ -35,7 +34,7 @@ def test_the_excess_has_the_unit_of_the_surrogate():
 
 @pytest.mark.parametrize("name", SAFE)
 def test_the_units_of_reward_and_cost_do_not_matter(name):
-    method, actor = INNER_METHODS[name](max_kl=0.02), make_actor()
+    method, actor = make_method(name, region={"max_kl": 0.02}), make_actor()
     theta = actor.vector().expand(3, -1)
     data = make_task_data(actor, theta, samples=200, episode_cost=5.5)
     other = replace(
@@ -53,14 +52,13 @@ def test_the_units_of_reward_and_cost_do_not_matter(name):
 @pytest.fixture(scope="module")
 def network_problem():
     """The problem on a policy network with the conjugate gradients that ship, and its exact H, g, b."""
-    settings = INNER_METHODS["cpo"]()
+    region = make_method("cpo").trust_region
     actor = make_actor(observation_size=6, hidden=(16,))
     theta = actor.vector().expand(3, -1).clone()
     data = make_task_data(actor, theta, samples=400)
-    cg = {"cg_damping": settings.cg_damping, "fisher_every": settings.fisher_every}
-    problem = linearise(actor, theta, data, cg_iterations=settings.cg_iterations, **cg)
+    problem = linearise(actor, theta, data, region)
     product = fisher_product(
-        lambda x: mean_kl(actor, x, data, every=settings.fisher_every), theta, damping=settings.cg_damping
+        lambda x: mean_kl(actor, x, data, every=region.fisher_every), theta, damping=region.cg_damping
     )
     size = theta.shape[1]
     h = torch.stack([product(unit.expand(3, -1)) for unit in torch.eye(size)], dim=1)
@@ -100,17 +98,8 @@ def bandit_step(first, second, *, c, keep_reward, tries=15):
     data = play(actor, theta, torch.Generator().manual_seed(1), samples=2000)
     step = torch.zeros_like(theta)
     step[:, -2], step[:, -1] = torch.tensor(first), torch.tensor(second)
-    found = safe_line_search(
-        actor,
-        theta,
-        data,
-        step,
-        c=torch.tensor(c),
-        keep_reward=torch.tensor(keep_reward),
-        max_kl=10.0,
-        line_search_ratio=0.5,
-        line_search_tries=tries,
-    )
+    region = TrustRegion(max_kl=10.0, line_search_ratio=0.5, line_search_tries=tries)
+    found = safe_line_search(actor, theta, data, step, region, c=torch.tensor(c), keep_reward=torch.tensor(keep_reward))
     return data, theta, step, *found
 
 
@@ -147,7 +136,7 @@ def test_an_exhausted_line_search_restores_the_parameters():
 
 @pytest.mark.parametrize("name", SAFE)
 def test_far_beyond_the_limit_the_step_lowers_the_cost_and_says_that_it_is_not_enough(name):
-    method, actor = INNER_METHODS[name](max_kl=0.02, multiplier_max=7.0), make_actor()
+    method, actor = make_method(name, region={"max_kl": 0.02}, multiplier_max=7.0), make_actor()
     theta = actor.vector().expand(3, -1)
     data = make_task_data(actor, theta, samples=200, episode_cost=1000.0, cost_limit=5.0)
     data = replace(data, episode_cost=torch.tensor([1000.0, 1.0, 1000.0]))
@@ -167,8 +156,8 @@ def test_a_cost_that_no_action_changes_does_not_restrain_the_step(name):
     theta = actor.vector().expand(3, -1)
     data = make_task_data(actor, theta, samples=200, episode_cost=10.0, cost_limit=5.0)
     data = replace(data, cost_advantage=torch.full_like(data.cost_advantage, 0.3))
-    step = INNER_METHODS[name](max_kl=0.02, cg_iterations=10).step(actor, theta, torch.zeros(3), data)
-    plain = INNER_METHODS["trpo"](max_kl=0.02, cg_iterations=10).step(actor, theta, torch.zeros(3), data)
+    step = make_method(name, region={"max_kl": 0.02, "cg_iterations": 10}).step(actor, theta, torch.zeros(3), data)
+    plain = make_method("trpo", region={"max_kl": 0.02, "cg_iterations": 10}).step(actor, theta, torch.zeros(3), data)
     torch.testing.assert_close(step.theta, plain.theta, atol=1e-5, rtol=1e-4)
     assert (step.multiplier == 0).all()
     assert not step.infeasible.any()
@@ -180,7 +169,7 @@ def test_without_a_reward_gradient_the_step_only_returns_to_the_limit(name):
     theta = actor.vector().expand(2, -1)
     data = make_task_data(actor, theta, samples=200, cost_limit=5.0)
     data = replace(data, reward_advantage=torch.zeros(2, 200), episode_cost=torch.tensor([5.5, 4.0]))
-    step = INNER_METHODS[name](max_kl=0.02).step(actor, theta, torch.zeros(2), data)
+    step = make_method(name, region={"max_kl": 0.02}).step(actor, theta, torch.zeros(2), data)
     assert step.step_share.tolist() == [1.0, 0.0]
     assert torch.equal(step.theta[1], theta[1])
     change = surrogate(actor, step.theta, data, standardise(data.cost_advantage))
@@ -189,7 +178,7 @@ def test_without_a_reward_gradient_the_step_only_returns_to_the_limit(name):
 
 
 def test_trpo_sees_nothing_of_the_cost():
-    method, actor = INNER_METHODS["trpo"](max_kl=0.02), make_actor()
+    method, actor = make_method("trpo", region={"max_kl": 0.02}), make_actor()
     theta = actor.vector().expand(3, -1)
     data = make_task_data(actor, theta, samples=200)
     other = replace(data, cost_advantage=-5 * data.cost_advantage, episode_cost=100 * data.episode_cost)
