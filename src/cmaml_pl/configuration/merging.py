@@ -99,7 +99,7 @@ def _schema_for(changes: DictConfig) -> DictConfig:
 
 def _check_sections(schema: DictConfig, changes: DictConfig, prefix: str = "") -> None:
     """Raise a UserError that names the first section that is given a value."""
-    for key in [key for key in changes if key in schema]:
+    for key in [str(key) for key in changes if key in schema]:
         section, given = schema._get_node(key), changes._get_node(key)
         if isinstance(section, DictConfig):
             if not isinstance(given, DictConfig):
