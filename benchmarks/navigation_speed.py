@@ -38,9 +38,9 @@ from benchmarks.contenders import (
     Engine,
     Memory,
     Physics,
-    Running,
     VectorEnv,
 )
+from benchmarks.running import Running
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

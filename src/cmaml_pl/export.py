@@ -121,7 +121,7 @@ def load_policy(folder: Path) -> GaussianActor:
 
 def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
     """The policy as a graph: observation (batch, D) -> mean and std (batch, A), 32 bits."""
-    normaliser = actor.normaliser
+    normaliser, actions = actor.normaliser, actor.log_std.numel()
     constants: dict[str, Tensor] = {
         **dict(actor.named_parameters()),
         "normaliser.mean": normaliser.mean.float(),
@@ -129,6 +129,26 @@ def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
         "clip.low": torch.tensor(-normaliser.clip),
         "clip.high": torch.tensor(normaliser.clip),
     }
+
+    def end(name: str, size: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", size])
+
+    graph = helper.make_graph(
+        _onnx_nodes(actor),
+        "policy",
+        [end("observation", normaliser.mean.numel())],
+        [end("mean", actions), end("std", actions)],
+        [numpy_helper.from_array(tensor.detach().numpy(), name) for name, tensor in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cmaml_pl"
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _onnx_nodes(actor: GaussianActor) -> list[onnx.NodeProto]:
+    """What `ACTION_RECIPE` says, operator by operator; the names that no node gives are constants."""
     nodes = [
         helper.make_node("Sub", ["observation", "normaliser.mean"], ["centred"]),
         helper.make_node("Div", ["centred", "normaliser.scale"], ["scaled"]),
@@ -142,24 +162,9 @@ def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
         else:
             nodes.append(helper.make_node("Tanh", [x], [y]))
         x = y
-    nodes += [
+    return [
+        *nodes,
         helper.make_node("Exp", ["log_std"], ["exp_log_std"]),
         helper.make_node("Shape", ["mean"], ["shape"]),
         helper.make_node("Expand", ["exp_log_std", "shape"], ["std"]),
     ]
-    sizes = {"observation": normaliser.mean.numel(), "mean": actor.log_std.numel(), "std": actor.log_std.numel()}
-    ends = {
-        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", n]) for name, n in sizes.items()
-    }
-    graph = helper.make_graph(
-        nodes,
-        "policy",
-        [ends["observation"]],
-        [ends["mean"], ends["std"]],
-        [numpy_helper.from_array(tensor.detach().numpy(), name) for name, tensor in constants.items()],
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="cmaml_pl"
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model

@@ -1,8 +1,10 @@
 import dataclasses
+import shutil
 
 import pytest
 
-from cmaml_pl.configuration.loading import arms, experiments, load_experiment, load_stored, store
+from cmaml_pl.configuration import loading
+from cmaml_pl.configuration.loading import arms, conf_dir, experiments, load_experiment, load_stored, store
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 from cmaml_pl.configuration.schema import Config
@@ -177,6 +179,38 @@ def test_a_stored_configuration_that_is_no_yaml_says_which_file(tmp_path):
         load_stored(tmp_path / "config.yaml")
     with pytest.raises(UserError, match="does not exist"):
         load_stored(tmp_path / "missing.yaml")
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    """A copy of conf, to be spoiled."""
+    folder = shutil.copytree(conf_dir(), tmp_path / "conf")
+    monkeypatch.setattr(loading, "conf_dir", lambda: folder)
+    return folder
+
+
+def test_an_experiment_starts_from_the_settings_of_its_base(conf):
+    (conf / "exp/mine.yaml").write_text("base: hidden_goal_hard\nrollout: {horizon: 77}\ntasks: {env_id: X}\n")
+    mine, base = flatten(load_experiment("mine")), flatten(load_experiment("hidden_goal_hard"))
+    assert {key for key in mine if mine[key] != base[key]} == {"exp", "rollout.horizon", "tasks.env_id"}
+    assert "mine" in experiments()
+    # what a base says of another family is left behind with it
+    (conf / "exp/mine.yaml").write_text("base: hidden_goal\ntasks: {family: nav2d}\n")
+    assert load_experiment("mine").tasks == TASK_FAMILIES["nav2d"](test=160)
+
+
+@pytest.mark.parametrize("base", ["nowhere", "mine", "[a]"])
+def test_a_base_that_is_none_is_named_with_its_file(base, conf):
+    (conf / "exp/mine.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml has base: .*, but must name one of constraint"):
+        load_experiment("mine")
+
+
+def test_bases_that_lead_in_a_circle_are_refused(conf):
+    (conf / "exp/mine.yaml").write_text("base: other\n")
+    (conf / "exp/other.yaml").write_text("base: mine\n")
+    with pytest.raises(UserError, match=r"other\.yaml has base: mine, but must name one of"):
+        load_experiment("mine")
 
 
 @pytest.mark.parametrize("registry", [INNER_METHODS, OUTER_METHODS, TASK_FAMILIES])

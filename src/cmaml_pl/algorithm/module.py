@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
@@ -72,6 +73,11 @@ class CMAML(LightningModule):
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: object, **kwargs: object) -> NoReturn:
+        """Not this way: a checkpoint does not hold the environments that the module needs."""
+        raise NotImplementedError("A CMAML needs environments: cmaml_pl.load_module(path) makes them, and loads it.")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The meta-optimiser."""

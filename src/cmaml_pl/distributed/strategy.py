@@ -1,4 +1,14 @@
-"""Lightning's DDP for a module that brings its ranks together itself."""
+"""Lightning's DDP for a module that brings its ranks together itself.
+
+It relies on private parts of Lightning, since nothing public lets a program say what happens when one of the processes
+that Lightning started has ended:
+
+- the launcher that starts them: `_SubprocessScriptLauncher`, its `_call_children_scripts` and `procs`;
+- the thread that watches them: `_ChildProcessObserver`, its `_terminate_all`;
+- the place where a strategy chooses its launcher: `_configure_launcher`.
+
+tests/distributed/test_strategy.py and tests/integration/test_ranks.py notice a change.
+"""
 
 import os
 from collections.abc import Callable

@@ -6,7 +6,8 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from benchmarks.navigation_twins import Carrier, Drift, Twins
+from benchmarks.navigation_carrying import Carrier
+from benchmarks.navigation_twins import Drift, Twins
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 

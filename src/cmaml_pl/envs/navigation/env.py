@@ -97,8 +97,7 @@ class NavigationEnv(TaskEnv):
             observe_position=observe_position,
         )
         self.worlds.seed_streams(seed)
-        space = definition.task.action_space
-        self._low, self._high = space.low, space.high
+        self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
         set_specs(self, observation_size=self.worlds.observer.size, low=low, high=high, dtype=dtype)
         self._dtype = dtype
