@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 from tests.integration.test_commands import TINY
 
-from cmaml_pl import load_module
+from cmaml_pl import load_run
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment, store
@@ -40,7 +40,9 @@ def trained(tmp_path_factory):
 def test_a_loaded_module_adapts_as_the_one_that_was_trained(kind, trained):
     folder, tasks, expected, eta = trained
     path = folder.last_checkpoint if kind == "checkpoint" else folder.path
-    with contextlib.closing(load_module(str(path) if kind == "text" else path)) as module:
+    module, datamodule = load_run(str(path) if kind == "text" else path)
+    with contextlib.closing(module):
+        assert datamodule.splits["test"] == tasks
         found = module.adapt(tasks, 2, ("later",))
         assert float(module.eta) == eta > 0
     for mine, other in zip(found, expected, strict=True):
@@ -51,33 +53,33 @@ def test_a_loaded_module_adapts_as_the_one_that_was_trained(kind, trained):
 def test_a_loaded_module_can_be_trained_and_tested_by_a_trainer(trained, tmp_path):
     folder, *_ = trained
     config = load_experiment("nav2d", ["run.id=a", "logger.wandb=disabled", "quiet=true", *TINY])
-    module = load_module(folder.path)
+    module, datamodule = load_run(folder.path)
     before = module.actor.vector()
-    build_trainer(config, RunFolder(tmp_path)).fit(module, build_datamodule(config))
+    build_trainer(config, RunFolder(tmp_path)).fit(module, datamodule)
     assert not torch.equal(module.actor.vector(), before)
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False, inference_mode=False
     )
-    (metrics,) = trainer.test(module, build_datamodule(config), verbose=False)
+    (metrics,) = trainer.test(module, datamodule, verbose=False)
     assert {"test/post/return", "test/post/cost", "test/pre/cost"} <= metrics.keys()
     module.close()
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        load_module(tmp_path)
+        load_run(tmp_path)
 
 
 def test_lightnings_own_way_says_which_one_works(trained):
     folder, *_ = trained
-    with pytest.raises(NotImplementedError, match=r"cmaml_pl\.load_module"):
+    with pytest.raises(NotImplementedError, match=r"cmaml_pl\.load_run"):
         CMAML.load_from_checkpoint(folder.last_checkpoint)
 
 
 def test_the_readmes_lines_of_python_work(trained, monkeypatch):
     folder, *_ = trained
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert 'load_module("runs/nav2d/RUN_ID")' in code
+    assert 'load_run("runs/nav2d/RUN_ID")' in code
     found = {}
     exec(code.replace("runs/nav2d/RUN_ID", str(folder.path)), found)
     assert len(found["stages"]) == 4

@@ -4,15 +4,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmaml_pl.assembly import load_module as load_module
+    from cmaml_pl.assembly import load_run as load_run
 
 __version__ = version("cmaml_pl")
 
 
 def __getattr__(name: str) -> Any:
-    """`load_module`, imported when it is asked for: Lightning and TorchRL take their seconds."""
-    if name == "load_module":
-        from cmaml_pl.assembly import load_module
+    """`load_run`, imported when it is asked for: Lightning and TorchRL take their seconds."""
+    if name == "load_run":
+        from cmaml_pl.assembly import load_run
 
-        return load_module
+        return load_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,11 +75,14 @@ def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
         yield module
 
 
-def load_module(path: str | Path) -> CMAML:
-    """A trained module, with environments for its tasks, from a checkpoint or a run folder, for its newest checkpoint.
+def load_run(path: str | Path) -> tuple[CMAML, TaskDataModule]:
+    """A trained module, with its environments, and its tasks.
 
-    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts it to tasks,
-    `module.close()` ends its environments, and so does `with contextlib.closing(load_module(path)) as module`.
+    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts the policy to
+    tasks, a Trainer goes on training or tests it, and `module.close()` ends its environments.
+
+    Args:
+        path: of a checkpoint, or of a run folder for its newest one.
 
     Raises:
         UserError: there is no such run or checkpoint, or it is not as a run has written it.
@@ -90,7 +93,7 @@ def load_module(path: str | Path) -> CMAML:
     restore(module, checkpoint)
     kept = checkpoint.content.get("callbacks", {}).get(Eta.__qualname__, {})
     module.eta.fill_(kept.get("eta", float(module.eta)))  # which its callback keeps
-    return module
+    return module, build_datamodule(config)
 
 
 def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:

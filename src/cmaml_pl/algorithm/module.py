@@ -29,7 +29,7 @@ class CMAML(LightningModule):
     MetaIteration, of the training step, and measure `outputs["stages"]` of the test step. The multiplier eta and the
     critics are theirs to change.
 
-    It needs environments, which a checkpoint does not hold: `cmaml_pl.load_module(path)` gives a trained one.
+    It needs environments, which a checkpoint does not hold: `cmaml_pl.load_run(path)` gives a trained one.
 
     Args:
         estimator: holds the meta-policy pi_theta and the critics that judge it, V_r and the global safety critic V_C.
@@ -77,7 +77,7 @@ class CMAML(LightningModule):
     @classmethod
     def load_from_checkpoint(cls, *args: object, **kwargs: object) -> NoReturn:
         """Not this way: a checkpoint does not hold the environments that the module needs."""
-        raise NotImplementedError("A CMAML needs environments: cmaml_pl.load_module(path) makes them, and loads it.")
+        raise NotImplementedError("A CMAML needs environments: cmaml_pl.load_run(path) makes them, and loads it.")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The meta-optimiser."""

@@ -1,4 +1,7 @@
-"""Batched environments: nav2d, and Safety-Gymnasium's tasks by its own worlds or by the navigation engine."""
+"""Batched environments: nav2d, and Safety-Gymnasium's tasks by the navigation engine or by its own worlds.
+
+`TaskEnv`, which all of them are, is for `rollout`; the environments are for the families of `tasks`.
+"""
 
 from typing import TYPE_CHECKING, Any
 

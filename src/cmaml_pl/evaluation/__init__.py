@@ -1,1 +1,4 @@
-"""The meta-test of runs that have trained: arms, measuring, statistics, tables, figures and a video."""
+"""The meta-test of runs that have trained: arms, measuring, statistics, tables, figures, a video.
+
+`evaluate_runs` is for the command line.
+"""

@@ -1,1 +1,4 @@
-"""Networks: the actor with its observation normaliser, and the values; how they are used stands elsewhere."""
+"""Networks: the actor with its observation normaliser, and the values.
+
+All of them are for everyone; how they are fitted and used stands higher.
+"""

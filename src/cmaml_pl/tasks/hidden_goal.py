@@ -29,7 +29,7 @@ class HiddenGoalFamily(NavigationFamily, RangedFamily):
       that keeps no memory could not tell whether it has gone too far;
     - hazards and vases differ from task to task and are observed. They are placed before the goal is and without
       regard to it, so that they say nothing about it, and they stand between many a goal and the start: with the
-      defaults, the straight way costs more than 5 an episode of 500 steps in a quarter of the tasks.
+      defaults, the straight way leads through a hazard in 40 % of the tasks, for 0.3 m on the average.
 
     Attributes:
         env_id: Safety-Gymnasium id of a Goal or Push task.
