@@ -78,8 +78,8 @@ def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
 def load_run(path: str | Path) -> tuple[CMAML, TaskDataModule]:
     """A trained module, with its environments, and its tasks.
 
-    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts the policy to
-    tasks, a Trainer goes on training or tests it, and `module.close()` ends its environments.
+    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts the policy
+    to tasks, a Trainer goes on training or tests it, and `module.close()` ends its environments.
 
     Args:
         path: of a checkpoint, or of a run folder for its newest one.
