@@ -1,0 +1,63 @@
+"""Runs of earlier versions go on, are evaluated and exported."""
+
+import pytest
+import torch
+import yaml
+from tests.integration.test_commands import DISABLED, TINY, final_state, lines
+
+from cmaml_pl.cli import main
+from cmaml_pl.configuration.merging import RENAMED
+from cmaml_pl.runs.folder import RunFolder
+
+OLD_NAMES = {new: old for old, new in RENAMED.items()}
+
+
+def train(folder: RunFolder, iterations: int, *overrides: str) -> None:
+    keys = ["exp=nav2d", "run.id=a", "run.resume=auto", "quiet=true", f"run.dir={folder.path.parents[1]}"]
+    main(["train", *keys, *TINY, *DISABLED, f"train.meta_iterations={iterations}", *overrides])
+
+
+def write_as_before_the_trust_region_had_a_section(folder: RunFolder) -> None:
+    config = yaml.safe_load(folder.config.read_text())
+    config["inner"] |= config["inner"].pop("trust_region")
+    folder.config.write_text(yaml.safe_dump(config))
+    for path in folder.checkpoints.iterdir():
+        content = torch.load(path, weights_only=True)
+        content["hyper_parameters"] = {
+            OLD_NAMES.get(key, key): value for key, value in content["hyper_parameters"].items()
+        }
+        torch.save(content, path)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A run of two meta-iterations as an earlier version has left it."""
+    folder = RunFolder(tmp_path / "runs/nav2d/a")
+    train(folder, 2)
+    write_as_before_the_trust_region_had_a_section(folder)
+    assert "max_kl" in folder.config.read_text()
+    assert "trust_region" not in folder.config.read_text()
+    return folder
+
+
+def test_it_goes_on_exactly(old, tmp_path):
+    whole = RunFolder(tmp_path / "whole/nav2d/a")
+    train(whole, 3)
+    train(old, 3, "inner.max_kl=0.01")  # the experiment's own, by the name of then
+    assert len(lines(old.metrics)) == 3
+    ours, theirs = final_state(old.path), final_state(whole.path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert "trust_region" in old.config.read_text()
+
+
+def test_it_is_evaluated_and_exported(old):
+    main(["evaluate", f"run={old.path}", "quiet=true"])
+    assert len(lines(old.path / "evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
+    main(["export", f"ckpt={old.path}"])
+    assert (old.export / "policy.onnx").exists()
+
+
+def test_a_key_that_differs_is_named_as_it_is_called_now(old, capsys):
+    with pytest.raises(SystemExit):
+        train(old, 3, "inner.max_kl=0.5")
+    assert "inner.trust_region.max_kl is 0.5 here and 0.01 there" in " ".join(capsys.readouterr().err.split())
