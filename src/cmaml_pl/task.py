@@ -14,6 +14,7 @@ class Task:
         layout_seed: seed from which the environment places its objects, kept on every reset.
         cost_limit: d^p, undiscounted cost per episode.
         parameters: whatever else tells this task from its siblings, by name (unit in the family's docstring).
+        limit_share: `cost_limit` as a share of the configuration's limit, where tasks have limits of their own.
     """
 
     family: str
@@ -21,3 +22,4 @@ class Task:
     layout_seed: int
     cost_limit: float
     parameters: Mapping[str, float] = field(default_factory=dict)
+    limit_share: float = 1.0

@@ -132,16 +132,29 @@ def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_overrid
 @pytest.mark.parametrize("exp", experiments())
 @pytest.mark.parametrize("arm", arms())
 def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_alike(exp, arm, tmp_path):
-    plain, config = load_experiment(exp), load_experiment(exp, [f"arm={arm}"])
+    plain = load_experiment(exp)
+    if arm == "oracle" and not plain.tasks.hidden_names():
+        with pytest.raises(UserError, match="has no hidden parameters"):
+            load_experiment(exp, ["arm=oracle"])
+        return
+    config = load_experiment(exp, [f"arm={arm}"])
     assert plain.arm is None
     assert config.arm == arm
     same = ("seed", "train", "rollout", "tasks", "policy", "critic", "inner.steps", "inner.max_kl", "inner.cost_limit")
     before, after = flatten(plain), flatten(config)
+    assert after.pop("tasks.observe_task") == (arm == "oracle")
+    assert before.pop("tasks.observe_task") is False
     assert {key: after[key] for key in after if key.startswith(same)} == {
         key: before[key] for key in before if key.startswith(same)
     }
     store(config, tmp_path / "config.yaml")
     assert load_stored(tmp_path / "config.yaml") == config
+
+
+def test_the_oracle_is_cmaml_but_for_what_it_sees():
+    cmaml, oracle = (flatten(load_experiment("nav2d", [f"arm={arm}"])) for arm in ("cmaml", "oracle"))
+    assert {key for key in cmaml if cmaml[key] != oracle[key]} == {"arm", "tasks.observe_task"}
+    assert oracle["tasks.observe_task"]
 
 
 def test_an_override_is_stronger_than_the_arm_and_the_arm_than_the_experiment():

@@ -3,6 +3,7 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs.nav2d import HAZARD_RADIUS, HAZARDS, MAX_STEP, RAYS, Nav2DEnv, hazard_lidar, place_hazards
+from cmaml_pl.errors import UserError
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
@@ -31,6 +32,18 @@ def test_it_is_a_torchrl_environment(tasks):
 def test_it_asks_for_tasks_before_a_reset():
     with pytest.raises(RuntimeError, match="set_tasks"):
         Nav2DEnv(2, 2, horizon=5).reset()
+
+
+def test_only_what_a_task_has_can_be_revealed(tasks):
+    with pytest.raises(UserError, match="has no 'mass' to reveal; it has goal_x, goal_y, limit"):
+        Nav2DEnv(2, 2, horizon=5, reveal=("mass",)).set_tasks(tasks[:2])
+
+
+def test_an_oracles_environment_is_a_torchrl_environment(tasks):
+    env = Nav2DEnv(3, 4, horizon=50, reveal=("goal_x", "goal_y"))
+    env.set_tasks(tasks[:3])
+    with torch.random.fork_rng():
+        check_env_specs(env)
 
 
 def steer(env, direction):

@@ -6,7 +6,7 @@ import yaml
 from tests.integration.test_commands import DISABLED, TINY, final_state, lines
 
 from cmaml_pl.cli import main
-from cmaml_pl.configuration.merging import RENAMED
+from cmaml_pl.configuration.merging import NEWER, RENAMED
 from cmaml_pl.runs.folder import RunFolder
 
 OLD_NAMES = {new: old for old, new in RENAMED.items()}
@@ -20,11 +20,12 @@ def train(folder: RunFolder, iterations: int, *overrides: str) -> None:
 def write_as_before_the_trust_region_had_a_section(folder: RunFolder) -> None:
     config = yaml.safe_load(folder.config.read_text())
     config["inner"] |= config["inner"].pop("trust_region")
+    del config["tasks"]["observe_task"]
     folder.config.write_text(yaml.safe_dump(config))
     for path in folder.checkpoints.iterdir():
         content = torch.load(path, weights_only=True)
         content["hyper_parameters"] = {
-            OLD_NAMES.get(key, key): value for key, value in content["hyper_parameters"].items()
+            OLD_NAMES.get(key, key): value for key, value in content["hyper_parameters"].items() if key not in NEWER
         }
         torch.save(content, path)
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from cmaml_pl.algorithm.data import MetaBatchSampler, TaskDataModule
 from cmaml_pl.assembly import build_datamodule, open_module
@@ -67,6 +68,59 @@ def test_every_family_runs_its_own_tasks(family):
     assert rollout.shape == (2, 2, 5)
     assert rollout["observation"].isfinite().all()
     env.close(raise_if_closed=False)
+
+
+HIDDEN = {
+    "constraint": ("cost_hazards", "cost_vases", "limit"),
+    "dynamics": ("mass", "damping", "gear"),
+    "hidden_goal": ("goal_x", "goal_y"),
+    "layout": (),
+    "nav2d": ("goal_x", "goal_y"),
+}
+"""What a policy does not see of a task and an oracle does."""
+
+
+def roll_out(family, tasks):
+    env = family.make_env(len(tasks), 2, horizon=6, workers=1)
+    env.set_tasks(tasks)
+    env.set_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.randn(6, *env.action_spec.shape, generator=generator).unbind()
+    steps = iter(actions)
+    rollout = env.rollout(6, policy=lambda td: td.set("action", next(steps)))
+    env.close(raise_if_closed=False)
+    return rollout
+
+
+@pytest.mark.parametrize("name", sorted(name for name in TASK_FAMILIES if HIDDEN[name]))
+def test_an_oracle_sees_what_is_hidden_and_all_else_as_others_do(name):
+    plain, oracle = TASK_FAMILIES[name](), TASK_FAMILIES[name](observe_task=True)
+    tasks = split_tasks(plain, "train", cost_limit=4.0)[:3]
+    assert split_tasks(oracle, "train", cost_limit=4.0)[:3] == tasks
+    seen, unseen = roll_out(oracle, tasks), roll_out(plain, tasks)
+    size = unseen["observation"].shape[-1]
+    assert seen["observation"].shape[-1] == size + len(HIDDEN[name])
+    for before in ((), ("next",)):
+        observation = seen[(*before, "observation")]
+        assert torch.equal(observation[..., :size], unseen[(*before, "observation")])
+        for task, rows in zip(tasks, observation[..., size:], strict=True):
+            values = {**task.parameters, "limit": task.cost_limit / 4.0}
+            expected = torch.tensor([values[key] for key in HIDDEN[name]], dtype=torch.float32)
+            torch.testing.assert_close(rows, expected.expand_as(rows), rtol=1e-6, atol=0)
+    assert torch.equal(seen["next", "reward"], unseen["next", "reward"])
+
+
+def test_all_that_tells_tasks_of_a_family_apart_is_hidden_from_others(family):
+    names, task = family.hidden_names(), family.task(0, cost_limit=3.0)
+    assert names == HIDDEN[family.family]
+    assert set(task.parameters) == set(names) - {"limit"}
+    assert (task.limit_share == 1.0) != ("limit" in names)
+    assert task.cost_limit == pytest.approx(3.0 * task.limit_share)
+
+
+def test_where_nothing_is_hidden_there_is_no_oracle():
+    with pytest.raises(UserError, match=r"tasks\.observe_task is true, but a task of the family layout has no hidden"):
+        load_experiment("point_goal", ["arm=oracle"])
 
 
 def test_limits_of_their_own_reach_the_updates():

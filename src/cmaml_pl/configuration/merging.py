@@ -28,6 +28,10 @@ RENAMED = {
 """Keys of earlier versions, in stored configurations and in commands, and what they are called now."""
 
 
+NEWER = {"tasks.observe_task": False}
+"""Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
+
+
 def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
     """Merge layers, the later ones stronger, and overrides, the strongest, into the schema; check all.
 
@@ -70,8 +74,8 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`."""
-    return {RENAMED.get(key, key): value for key, value in stored.items()}
+    """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`, `NEWER`."""
+    return NEWER | {RENAMED.get(key, key): value for key, value in stored.items()}
 
 
 def _rename(layer: DictConfig) -> None:

@@ -14,6 +14,7 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,12 +33,16 @@ class TaskEnv(EnvBase):
         ranks: the processes that step rows of one batch, this environment's among them; what is drawn for a row does
             not depend on how many they are.
         radii: of the kinds of things in `positions`, m: how large figures draw them; a kind without one is a point.
+        reveal: names of what is otherwise hidden of a task and here follows the rest of its observations, see
+            `hidden_values`.
     """
 
     horizon: int
     failures: int = 0
     ranks: Ranks = ALONE
     radii: Mapping[str, float] = MappingProxyType({})
+    reveal: Sequence[str] = ()
+    _revealed: Tensor | None = None
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones.
@@ -49,6 +54,16 @@ class TaskEnv(EnvBase):
         if len(tasks) != self.batch_size[0]:
             raise ValueError(f"{len(tasks)} tasks were given to an environment of {self.batch_size[0]}")
         self._set_tasks(tasks)
+        self._revealed = hidden_values(tasks, self.reveal)[:, None]  # (tasks, 1, names)
+
+    def _with_revealed(self, observation: Tensor) -> Tensor:
+        """An observation (tasks, envs, D) followed by what is revealed of the tasks, (tasks, envs, D + names)."""
+        if not self.reveal:
+            return observation
+        if self._revealed is None:
+            raise RuntimeError("What is hidden of a task can only be revealed of one: call set_tasks first.")
+        revealed = self._revealed.to(observation.dtype).expand(*observation.shape[:-1], -1)
+        return torch.cat([observation, revealed], dim=-1)
 
     @abstractmethod
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
@@ -64,6 +79,25 @@ class TaskEnv(EnvBase):
         None where it is no MuJoCo model that is simulated in this process.
         """
         return None
+
+
+LIMIT = "limit"
+"""The name of a task's own cost limit, as a share of the configuration's, among what can be revealed."""
+
+
+def hidden_values(tasks: Sequence[Task], names: Sequence[str]) -> Tensor:
+    """What the tasks' worlds have and their agents do not see, float64, (tasks, names): parameters, or LIMIT.
+
+    Raises:
+        UserError: a task has no parameter of a name.
+    """
+    known = [{**task.parameters, LIMIT: task.limit_share} for task in tasks]
+    for task, values in zip(tasks, known, strict=True):
+        for name in names:
+            if name not in values:
+                raise UserError(f"task {task.id} has no {name!r} to reveal; it has {', '.join(values)}.")
+    rows = [[values[name] for name in names] for values in known]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(tasks), len(names))
 
 
 def set_specs(

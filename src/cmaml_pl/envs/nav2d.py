@@ -71,13 +71,14 @@ class Nav2DEnv(TaskEnv):
         num_tasks: rows of the batch.
         num_envs: worlds of each task.
         horizon: steps of an episode, which only the time limit ends.
+        reveal: see TaskEnv.
     """
 
-    def __init__(self, num_tasks: int, num_envs: int, *, horizon: int) -> None:
+    def __init__(self, num_tasks: int, num_envs: int, *, horizon: int, reveal: Sequence[str] = ()) -> None:
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.horizon, self.radii = horizon, {"hazards": HAZARD_RADIUS}
+        self.horizon, self.radii, self.reveal = horizon, {"hazards": HAZARD_RADIUS}, tuple(reveal)
         anything = torch.full((2,), torch.inf)
-        set_specs(self, observation_size=2 + RAYS, low=-anything, high=anything)
+        set_specs(self, observation_size=2 + RAYS + len(self.reveal), low=-anything, high=anything)
         self._generator = torch.Generator()
         self._tasks_given = False
         self._goal = torch.zeros(num_tasks, 1, 2)
@@ -136,7 +137,8 @@ class Nav2DEnv(TaskEnv):
         lidar = hazard_lidar(self._position, self._hazards)
         offset = self._hazards[:, None] - self._position[:, :, None]
         inside = offset.norm(dim=-1).amin(dim=-1, keepdim=True) < HAZARD_RADIUS
-        return {"observation": torch.cat([self._position, lidar], dim=-1), "cost": inside.float()}
+        seen = self._with_revealed(torch.cat([self._position, lidar], dim=-1))
+        return {"observation": seen, "cost": inside.float()}
 
     def _set_seed(self, seed: int | None) -> None:
         if seed is not None:

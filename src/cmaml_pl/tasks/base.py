@@ -11,6 +11,7 @@ import numpy as np
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.ranges import TEST_RANGES, draw
 
@@ -24,12 +25,32 @@ class TaskFamily(ABC):
         train: number of training tasks.
         validation: number of validation tasks.
         test: number of test tasks.
+        observe_task: whether what is hidden of a task follows the rest of its observations. The learner is then an
+            oracle, which knows from the start what others adapt to find out: the yardstick of adaptation.
     """
 
     family: str
     train: int = bounded(1000, low=1)
     validation: int = bounded(8, low=1)
     test: int = bounded(16, low=1)
+    observe_task: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that there is something to observe."""
+        if self.observe_task and not self.hidden_names():
+            raise UserError(
+                f"tasks.observe_task is true, but a task of the family {self.family} has no hidden parameters: it is "
+                "all in the observation already. Leave it false, and ARM=oracle out."
+            )
+
+    def hidden_names(self) -> tuple[str, ...]:
+        """What tells tasks apart and is not observed, by the names of `Task.parameters`; see `hidden_values`."""
+        return ()
+
+    @property
+    def reveal(self) -> tuple[str, ...]:
+        """What the environment adds to the observation."""
+        return self.hidden_names() if self.observe_task else ()
 
     @abstractmethod
     def task(self, task_id: int, *, cost_limit: float) -> Task:

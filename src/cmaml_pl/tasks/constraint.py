@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.envs.base import LIMIT, TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.base import RangedFamily
@@ -37,9 +37,14 @@ class ConstraintFamily(NavigationFamily, RangedFamily):
 
     def __post_init__(self) -> None:
         """Check the groups and the ranges."""
+        super().__post_init__()
         if not self.groups or len(set(self.groups)) < len(self.groups):
             raise UserError(f"tasks.groups is {self.groups}, but must name a kind of object, and each only once.")
         check_ranges("limit_factors", self.limit_factors, self.outside_limit_factors)
+
+    def hidden_names(self) -> tuple[str, ...]:
+        """See TaskFamily; weights of costs, and the limit as a share of the configuration's."""
+        return (*(f"cost_{name}" for name in self.groups), LIMIT)
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily; `cost_limit` is what the task's factor is of."""
@@ -47,7 +52,7 @@ class ConstraintFamily(NavigationFamily, RangedFamily):
         factor = self.draw(rng, task_id, self.limit_factors, self.outside_limit_factors)
         choice = int(rng.integers(1, 2 ** len(self.groups)))  # bit i says whether group i costs
         weights = {f"cost_{name}": float(choice >> i & 1) for i, name in enumerate(self.groups)}
-        return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights)
+        return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights, factor)
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily; the groups are checked against what can cost there."""

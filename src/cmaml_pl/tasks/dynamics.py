@@ -10,6 +10,9 @@ from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
 from cmaml_pl.tasks.ranges import check_ranges
 
+FACTORS = ("mass", "damping", "gear")
+"""What a task has a factor of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsFamily(NavigationFamily, RangedFamily):
@@ -30,12 +33,15 @@ class DynamicsFamily(NavigationFamily, RangedFamily):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        super().__post_init__()
         check_ranges("factors", self.factors, self.outside_factors)
+
+    def hidden_names(self) -> tuple[str, ...]:
+        """See TaskFamily; factors."""
+        return FACTORS
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([4, task_id])  # the factors' stream; the layout has its own
-        factors = {
-            name: self.draw(rng, task_id, self.factors, self.outside_factors) for name in ("mass", "damping", "gear")
-        }
+        factors = {name: self.draw(rng, task_id, self.factors, self.outside_factors) for name in FACTORS}
         return Task("dynamics", task_id, self.first_layout + task_id, cost_limit, factors)

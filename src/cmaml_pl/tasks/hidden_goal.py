@@ -49,8 +49,13 @@ class HiddenGoalFamily(NavigationFamily, RangedFamily):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        super().__post_init__()
         check_range("distances", self.distances)
         check_ranges("directions", self.directions, self.outside_directions)
+
+    def hidden_names(self) -> tuple[str, ...]:
+        """See TaskFamily; m."""
+        return ("goal_x", "goal_y")
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 class LayoutFamily(NavigationFamily):
     """Safety-Gymnasium's own task with a fixed layout, kept on every reset: the layout is the task (the paper's).
 
+    Nothing of it is hidden: goal and hazards are observed, so that there is no oracle (`observe_task`).
+
     Attributes:
         engine: "fast" and "exact" are the modes of NavigationEnv. "original" is Safety-Gymnasium itself in worker
             processes, an order of magnitude slower; ids that NavigationEnv does not run fall back to it.

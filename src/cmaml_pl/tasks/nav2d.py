@@ -23,6 +23,10 @@ class Nav2DFamily(RangedFamily):
     validation: int = bounded(20, low=1)
     test: int = bounded(40, low=1)
 
+    def hidden_names(self) -> tuple[str, ...]:
+        """See TaskFamily; in the unit of positions."""
+        return ("goal_x", "goal_y")
+
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
         rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
@@ -32,4 +36,4 @@ class Nav2DFamily(RangedFamily):
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily; one thread steps all worlds."""
-        return Nav2DEnv(num_tasks, num_envs, horizon=horizon)
+        return Nav2DEnv(num_tasks, num_envs, horizon=horizon, reveal=self.reveal)

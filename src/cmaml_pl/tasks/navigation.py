@@ -38,5 +38,6 @@ class NavigationFamily(TaskFamily):
             mode=self.engine,
             num_threads=workers,
             horizon=horizon,
+            reveal=self.reveal,
             **self.env_options,
         )

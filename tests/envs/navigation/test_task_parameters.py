@@ -70,6 +70,19 @@ def test_the_position_follows_the_rest_of_the_observation():
     np.testing.assert_array_equal(whole[0, -1, -2:], env.positions()["agent"][0, 0, 0])
 
 
+def test_a_task_can_only_be_revealed_where_there_is_one():
+    env = make_env(2, reveal=("goal_x", "goal_y", "mass"))
+    with pytest.raises(RuntimeError, match="call set_tasks first"):
+        env.reset()
+    env.set_tasks([make_task(i, goal_x=1.0 + i, goal_y=0.5, mass=1.5) for i in range(2)])
+    steps, first = run(env, wander(2, 5))
+    for p in range(2):
+        assert first[p, -3:].tolist() == [1.0 + p, 0.5, 1.5]
+        assert steps["observation"][p, :, -3:].unique(dim=0).tolist() == [[1.0 + p, 0.5, 1.5]]
+    env.set_tasks([make_task(i, goal_x=2.0, goal_y=0.0, mass=1.0) for i in range(2)])
+    assert run(env, wander(2, 1))[1][:, -3:].tolist() == [[2.0, 0.0, 1.0]] * 2
+
+
 def test_a_start_is_safety_gymnasiums_own_location_and_rotation():
     plain = import_safety_gymnasium().make(ENV_ID, disable_env_checker=True).unwrapped
     plain.task.agent.locations, plain.task.agent.rot = [(0.5, -0.2)], 1.0

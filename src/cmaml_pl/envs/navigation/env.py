@@ -53,6 +53,7 @@ class NavigationEnv(TaskEnv):
         hidden: names of groups whose lidar is left out of the observation, e.g. ("goal",).
         observe_position: whether x and y of the agent, m, are appended to the observation.
         start: where the agent starts in every world, x and y, m, and heading, rad; None for anywhere.
+        reveal: see TaskEnv; it takes tasks.
 
     Attributes:
         cost_groups: names of the groups that can cost.
@@ -76,6 +77,7 @@ class NavigationEnv(TaskEnv):
         hidden: Sequence[str] = (),
         observe_position: bool = False,
         start: Pose | None = None,
+        reveal: Sequence[str] = (),
     ) -> None:
         for name, count in {"num_tasks": num_tasks, "num_envs": num_envs, "num_threads": num_threads}.items():
             if count is not None and count < 1:
@@ -84,7 +86,7 @@ class NavigationEnv(TaskEnv):
             raise UserError(f"mode is {mode!r}; choose from {', '.join(MODES)}{did_you_mean(mode, MODES)}.")
         self.horizon = check_env_id(env_id, horizon)
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.env_id, self.mode = env_id, mode
+        self.env_id, self.mode, self.reveal = env_id, mode, tuple(reveal)
         self.num_threads = usable_cores() if num_threads is None else num_threads
         definition = read_definition(env_id, hidden=hidden, start=start)
         self.cost_groups = tuple(group.name for group in definition.costly)
@@ -99,7 +101,8 @@ class NavigationEnv(TaskEnv):
         self.worlds.seed_streams(seed)
         self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
-        set_specs(self, observation_size=self.worlds.observer.size, low=low, high=high, dtype=dtype)
+        size = self.worlds.observer.size + len(self.reveal)
+        set_specs(self, observation_size=size, low=low, high=high, dtype=dtype)
         self._dtype = dtype
         self.radii = {group.name: group.radius for group in definition.groups}
 
@@ -142,7 +145,8 @@ class NavigationEnv(TaskEnv):
         )
 
     def _tensordict(self, state: Arrays) -> TensorDict:
-        return state_tensordict({"observation": self.worlds.observe(), **state}, self.batch_size, self._dtype)
+        found = state_tensordict({"observation": self.worlds.observe(), **state}, self.batch_size, self._dtype)
+        return found.set("observation", self._with_revealed(found["observation"]))
 
     def _set_seed(self, seed: int | None) -> None:
         """Seeds the layouts of worlds without a task; a task's layout seed decides everything that its worlds draw."""
