@@ -119,6 +119,16 @@ def test_what_was_measured_is_kept_until_something_differs(run, monkeypatch):
     assert measured(config)
 
 
+def test_what_other_code_has_measured_is_measured_anew(run, monkeypatch):
+    config, folder = run
+    monkeypatch.setattr(meta_test, "sources_digest", lambda: "the code of then")
+    measure(config, folder, LEARNED, steps=1)
+    assert measure(config, folder, LEARNED, steps=1)[1]
+    monkeypatch.setattr(meta_test, "sources_digest", lambda: "the code of now")
+    assert not measure(config, folder, LEARNED, steps=1)[1]
+    assert measure(config, folder, LEARNED, steps=1)[1]
+
+
 def test_measuring_twice_gives_the_same_bits(run):
     config, folder = run
     first, _ = measure(config, folder, LEARNED, steps=1)

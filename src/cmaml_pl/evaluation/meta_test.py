@@ -16,6 +16,7 @@ from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.evaluation.rows import Row, stage_rows
+from cmaml_pl.evaluation.sources import sources_digest
 from cmaml_pl.evaluation.traces import Trace, record_traces
 from cmaml_pl.files import in_one_move
 from cmaml_pl.runs.checkpoints import load_checkpoint, restore
@@ -46,7 +47,7 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
     """The meta-test of a run, and whether it had been kept from an earlier time.
 
     It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start
-    and number of steps. Otherwise it is made, and kept there.
+    and number of steps, by the same code. Otherwise it is made, and kept there.
 
     Args:
         config: of the run.
@@ -58,6 +59,7 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
         "format": FORMAT,
         "start": start,
         "steps": steps,
+        "code": sources_digest(),
         "checkpoint": hashlib.sha256(folder.last_checkpoint.read_bytes()).hexdigest(),
         "config": {
             key: value
