@@ -2,7 +2,7 @@ import pytest
 
 from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
-from cmaml_pl.evaluation.arms import arm_label, distinguish, open_runs
+from cmaml_pl.evaluation.arms import SEES_THE_TASK, arm_label, distinguish, open_runs
 
 
 def save_run(folder, *overrides):
@@ -44,6 +44,31 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
     assert [run.random_arm for run in runs] == ["random inner.trust_region.max_kl=0.01"] * 3 + [
         "random inner.trust_region.max_kl=0.5"
     ]
+
+
+@pytest.mark.parametrize(
+    "override", ["critic.shared_reward=false", "critic.passes=7", "train.tasks_per_batch=10", "policy.init_log_std=-1"]
+)
+def test_random_initialisations_are_told_apart_by_all_that_they_take_from_a_run(override, tmp_path):
+    key, value = override.split("=")
+    plain, same = save_run(tmp_path / "a", "arm=cmaml"), save_run(tmp_path / "b", "arm=eta_off")
+    assert {run.random_arm for run in open_runs([plain, same])} == {"random"}
+    other = save_run(tmp_path / "c", "arm=eta_off", override)
+    first, second = (run.random_arm for run in open_runs([plain, other]))
+    assert first.startswith(f"random {key}=")
+    assert second.lower().startswith(f"random {key}={value}")
+    assert first != second
+
+
+def test_an_oracle_is_compared_with_others_but_gives_no_random_start(tmp_path):
+    oracle, cmaml = (save_run(tmp_path / arm, f"arm={arm}") for arm in ("oracle", "cmaml"))
+    unnamed = save_run(tmp_path / "x", "tasks.observe_task=true")
+    plain = save_run(tmp_path / "y")
+    runs = open_runs([oracle, cmaml, unnamed, plain])
+    assert [run.arm for run in runs[:2]] == ["oracle", "cmaml"]
+    assert [run.arm for run in runs[2:]] == [f"fomaml+trpo_lag {SEES_THE_TASK}={seen}" for seen in (True, False)]
+    assert [run.is_oracle for run in runs] == [True, False, True, False]
+    assert [run.random_arm for run in runs] == [None, "random", None, "random"]
 
 
 def test_names_of_methods_come_before_other_keys():

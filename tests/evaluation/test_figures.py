@@ -5,8 +5,10 @@ from matplotlib.figure import Figure
 from tests.evaluation.test_statistics import row
 
 from cmaml_pl.evaluation.figures import draw_things, plot_finetuning, plot_scatter, plot_trajectories
+from cmaml_pl.evaluation.labels import find_looks
 from cmaml_pl.evaluation.statistics import summarise
 from cmaml_pl.evaluation.traces import Trace
+from cmaml_pl.evaluation.yardstick import estimate_scores, find_yardstick
 
 
 def make_trace(task, step, worlds=2, time=5):
@@ -37,6 +39,104 @@ def test_curves_and_scatter_are_drawn_the_same_every_time(figure, limit, tmp_pat
     figure(*arguments, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert imageio.imread(tmp_path / "a.png").std() > 0
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, in place of their files."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, dpi: figures.append(self))
+    return figures
+
+
+COSTS = {"cmaml": (4.0, 1.0), "maml": (9.0, 20.0), "oracle": (1.0, 1.0), "random": (5.0, 5.0)}
+
+
+def study(costs=COSTS, limit=3.0):
+    return [
+        row(method, seed, task, step, **{"return": 1.0 + len(method) + step, "cost": cost, "cost_limit": limit})
+        for method, curve in costs.items()
+        for seed in (0, 1)
+        for task in (3, 4)
+        for step, cost in enumerate(curve)
+    ]
+
+
+def texts(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def names(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def curves(axis):
+    """Lines of several points, which are those of arms, (colour, values)."""
+    lines = [line for line in axis.lines if len(line.get_ydata()) > 1 and line.get_linestyle() == "-"]
+    return [(line.get_color(), list(line.get_ydata())) for line in lines]
+
+
+def test_the_zone_around_the_limit_stays_legible_and_what_is_cut_off_is_named(drawn, tmp_path):
+    plot_finetuning(summarise(study()), tmp_path)
+    plot_scatter(study(), summarise(study()), tmp_path)
+    assert drawn[0].axes[1].get_ylim() == (0.0, 12.0)
+    assert drawn[1].axes[0].get_xlim() == (0.0, 12.0)
+    for figure in drawn:
+        beyond, limit = sorted(texts(figure), key=lambda text: "limit 3" in text)
+        assert limit == "limit 3"
+        assert "MAML (no limit): cost 9 to 20" in beyond
+    near = {method: curve for method, curve in COSTS.items() if method != "maml"}
+    plot_finetuning(summarise(study(near)), tmp_path)
+    assert texts(drawn[2]) == ["limit 3"]
+    assert 5.0 < drawn[2].axes[1].get_ylim()[1] < 12.0
+
+
+@pytest.mark.parametrize("limit", [0.0, float("inf")])
+def test_without_a_limit_to_look_at_nothing_is_cut_off(limit, drawn, tmp_path):
+    plot_finetuning(summarise(study(limit=limit)), tmp_path)
+    plot_scatter(study(limit=limit), summarise(study(limit=limit)), tmp_path)
+    assert drawn[0].axes[1].get_ylim()[1] > 20.0
+    assert drawn[1].axes[0].get_xlim()[1] > 20.0
+    assert texts(drawn[0]) == texts(drawn[1]) == (["limit 0"] if limit == 0 else [])
+
+
+def test_at_most_five_arms_are_drawn_and_the_others_named(drawn, tmp_path):
+    costs = dict.fromkeys([*COSTS, "pretrain", "eta_off", "cmaml_cpo"], (1.0, 1.0))
+    plot_finetuning(summarise(study(costs)), tmp_path)
+    plot_scatter(study(costs), summarise(study(costs)), tmp_path)
+    for figure in drawn:
+        assert {len(curves(axis)) for axis in figure.axes} == {5}
+        note = " ".join(figure.legends[0].get_title().get_text().split())
+        assert note == "not drawn (summary.csv has them): C-MAML without eta; C-MAML, CPO inside"
+        assert names(figure)[:5] == [
+            *("C-MAML", "oracle (sees the task)", "random start", "MAML (no limit)", "pretraining")
+        ]
+
+
+def test_an_arm_has_one_colour_in_all_panels_and_a_hollow_point_where_it_is_over_the_limit(drawn, tmp_path):
+    plot_finetuning(summarise(study()), tmp_path)
+    looks = find_looks(list(COSTS))
+    for axis in drawn[0].axes:
+        assert [colour for colour, _ in curves(axis)] == [look.colour for look in looks.values()]
+    cost = drawn[0].axes[1]
+    assert curves(cost)[0] == (looks["cmaml"].colour, [4.0, 1.0])
+    points = [line for line in cost.lines if line.get_marker() == "o"]
+    assert {line.get_ydata()[0]: line.get_markerfacecolor() == "white" for line in points} == {
+        cost: cost > 3.0 for cost in (1.0, 4.0, 5.0, 9.0, 20.0)
+    }
+
+
+def test_the_score_is_drawn_where_there_is_one_and_panels_say_what_is_better(drawn, tmp_path):
+    rows = study()
+    scores = estimate_scores(rows, find_yardstick(rows, oracles={"oracle"}, random="random"))
+    plot_finetuning(summarise(rows, scores), tmp_path)
+    plot_finetuning(summarise(rows), tmp_path)
+    titles = [[axis.get_title() for axis in figure.axes] for figure in drawn]
+    assert titles[0][0].startswith("Score")
+    assert titles[0][1:] == titles[1]
+    assert all("is better" in title for title in titles[0])
+    assert curves(drawn[0].axes[0])[1][1][-1] == pytest.approx(1.0)  # the oracle's last step
+    assert all(axis.get_xlabel() and axis.get_ylabel() for figure in drawn for axis in figure.axes)
 
 
 def test_one_seed_and_one_task_have_no_interval_but_are_drawn(tmp_path):

@@ -156,7 +156,7 @@ def test_evaluate_measures_every_step_on_test_tasks(trained):
     rows = lines(whole / "evaluation.csv")
     assert list(rows[0]) == [
         *("method", "seed", "task", "step", "env_steps"),
-        *("return", "cost", "max_cost", "cost_limit", "violated"),
+        *("return", "cost", "max_cost", "cost_limit", "violated", "score", "anytime_cost"),
     ]
     assert {row["method"] for row in rows} == {"fomaml+trpo_lag", "random"}
     assert {row["step"] for row in rows} == {"0", "1", "2"}
@@ -164,6 +164,8 @@ def test_evaluate_measures_every_step_on_test_tasks(trained):
     assert len(rows) == 2 * 3 * 2
     assert "fomaml+trpo_lag" in printed
     assert "no video: " in printed  # of nav2d
+    assert "no score: there is no oracle among the runs: train one with ARM=oracle" in printed
+    assert {row["score"] for row in rows} == {"nan"}
     assert (whole / "trajectories.png").stat().st_size > 0
 
 
@@ -178,7 +180,7 @@ def test_evaluate_compares_arms_over_seeds_and_measures_nothing_twice(trained):
     printed = cmaml(*command, cwd=start)
     folder = start / "runs/nav2d/evaluations/whole+eta_off+other_seed-1steps"
     assert "5/5" in printed
-    assert "intervals apart" in printed
+    assert "Apart: the 95% interval of the difference" in " ".join(printed.split())
     rows = lines(folder / "evaluation.csv")
     assert {(row["method"], row["seed"]) for row in rows} == {
         ("fomaml+trpo_lag", "0"),
@@ -192,13 +194,33 @@ def test_evaluate_compares_arms_over_seeds_and_measures_nothing_twice(trained):
     assert float(summary[0]["return_low"]) <= float(summary[0]["return"]) <= float(summary[0]["return_high"])
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(before) == {
-        *("evaluation.yaml", "evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png")
+        *("evaluation.yaml", "evaluation.csv", "summary.csv", "comparison.csv"),
+        *("finetuning.png", "scatter.png", "trajectories.png"),
     }
     printed = cmaml(*command, cwd=start)
     assert printed.count("measured before") == 5
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert cmaml(*command, "quiet=true", cwd=start) == ""
     assert "holds something else" in cmaml("evaluate", f"run={runs[0]}", f"out={folder}", cwd=start, code=2)
+
+
+def test_an_oracle_sees_its_task_and_gives_the_others_a_score(tmp_path):
+    for arm in ("cmaml", "oracle"):
+        arguments = [f"arm={arm}", f"run.id={arm}", "inner.cost_limit=1000", "train.meta_iterations=1"]
+        cmaml("train", "exp=nav2d", *DISABLED, *TINY, *arguments, cwd=tmp_path)
+    printed = cmaml("evaluate", "run=[runs/nav2d/oracle,runs/nav2d/cmaml]", "steps=1", "out=both", cwd=tmp_path)
+    rows = lines(tmp_path / "both/evaluation.csv")
+    assert {row["method"] for row in rows} == {"cmaml", "oracle", "random"}
+    found = {(row["method"], row["step"]): row for row in lines(tmp_path / "both/summary.csv")}
+    best = max(found.values(), key=lambda row: float(row["return"]))  # all are within this limit
+    assert float(best["score"]) == pytest.approx(1.0)
+    assert float(found["random", "0"]["score"]) == 0.0
+    floor, ceiling = float(found["random", "0"]["return"]), float(best["return"])
+    for row in found.values():
+        assert float(row["score"]) == pytest.approx((float(row["return"]) - floor) / (ceiling - floor))
+    assert "no score" not in printed
+    assert f"that of {best['method']} at step {best['step']}" in " ".join(printed.split())
+    assert final_state(tmp_path / "runs/nav2d/oracle")["actor.mean.0.weight"].shape[1] == 20  # goal_x and goal_y
 
 
 def test_without_a_limit_nothing_restrains_and_nothing_breaks(tmp_path):

@@ -15,6 +15,12 @@ from cmaml_pl.runs.start import open_run
 COMPARED_ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
 """Keys in which runs that are compared must agree: they decide what is measured, and in which unit."""
 
+SEES_THE_TASK = "tasks.observe_task"
+"""The key among them in which they may differ: it makes an oracle, by which the others are measured."""
+
+PREFERRED = "cmaml"
+"""The arm whose runs give a random initialisation what it needs beside its weights, where it is among the runs."""
+
 FREE_WITHIN_AN_ARM = (
     *("exp", "seed", "quiet", "run.", "logger.", "trainer."),
     *("train.validate_every", "train.max_dropped", "rollout.workers"),
@@ -24,14 +30,14 @@ FREE_WITHIN_AN_ARM = (
 ADAPTATION_KEYS = (
     "inner.",
     "policy.",
+    "critic.",
     "rollout.envs_per_task",
-    "critic.hidden",
-    "critic.gamma",
-    "critic.cost_gamma",
-    "critic.gae_lambda",
-    "critic.ridge",
+    "train.tasks_per_batch",
 )
-"""Keys on which the arm of the random initialisation depends: how its policy looks, and how it adapts."""
+"""Keys on which the arm of the random initialisation depends.
+
+How its policy looks, how it adapts, how the critics that it is given were made, and which random numbers it meets.
+"""
 
 META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry")
 """Keys among them that only meta-training reads."""
@@ -45,13 +51,24 @@ class Run:
         config: its configuration.
         folder: its files.
         arm: name of its method among the runs that it was opened with.
-        random_arm: name of the arm of its random initialisation.
+        random_arm: name of the arm of its random initialisation; None for an oracle, whose start sees the task as well
+            and is no baseline.
     """
 
     config: Config
     folder: RunFolder
     arm: str
-    random_arm: str
+    random_arm: str | None
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it observes what is hidden of a task."""
+        return self.config.tasks.observe_task
+
+    @property
+    def order(self) -> tuple[bool, str, int]:
+        """Its place among runs whatever the order in which they are named: those of the preferred arm come first."""
+        return self.arm.split()[0] != PREFERRED, self.arm, self.config.seed
 
 
 def open_runs(paths: Sequence[Path]) -> list[Run]:
@@ -65,8 +82,14 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
     _check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
     adaptations = [_pick(config, ADAPTATION_KEYS, but=META_TRAINING_ALONE) for config in configs]
-    random_arms = distinguish([RANDOM] * len(configs), adaptations)
-    runs = [Run(*entry) for entry in zip(configs, (folder for _, folder in opened), arms, random_arms, strict=True)]
+    blind = [i for i, config in enumerate(configs) if not config.tasks.observe_task]
+    random_arms = dict(
+        zip(blind, distinguish([RANDOM] * len(blind), [adaptations[i] for i in blind]), strict=True),
+    )
+    runs = [
+        Run(config, folder, arm, random_arms.get(i))
+        for i, ((config, folder), arm) in enumerate(zip(opened, arms, strict=True))
+    ]
     seen: dict[tuple[str, int], Path] = {}
     for run, path in zip(runs, paths, strict=True):
         key = (run.arm, run.config.seed)
@@ -107,9 +130,9 @@ def _kinds(settings: Sequence[Mapping[str, Any]], members: Sequence[int], keys: 
 
 
 def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
-    first = _pick(configs[0], COMPARED_ALIKE)
+    first = _pick(configs[0], COMPARED_ALIKE, but=(SEES_THE_TASK,))
     for config, path in zip(configs[1:], paths[1:], strict=True):
-        other = _pick(config, COMPARED_ALIKE)
+        other = _pick(config, COMPARED_ALIKE, but=(SEES_THE_TASK,))
         for key in [*first, *other]:
             if first.get(key) != other.get(key):
                 raise UserError(

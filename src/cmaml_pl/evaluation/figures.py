@@ -1,8 +1,11 @@
 """The figures of a meta-test: what adaptation brings, what it costs, and which ways it leads."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
+from cmaml_pl.evaluation.labels import Look, choose, find_looks
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Estimate, Summary
 from cmaml_pl.evaluation.traces import Trace
@@ -29,29 +33,69 @@ THING_COLOURS = {
 """Colours of the kinds of things, as TaskEnv names them."""
 
 
+CUT = 4.0
+"""Where an arm costs more than this many limits, an axis ends there: what matters is near the limit."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity along adaptation: its name in Summary, a title that says what is better, its unit, factor to it."""
+
+    name: str
+    title: str
+    unit: str
+    factor: float = 1.0
+
+
+SCORE = Panel(
+    "score",
+    "Score  (higher is better \u2191)",
+    "share of the way from a random start\nto the best return within the limit",
+)
+PANELS = (
+    Panel("returns", "Return  (higher is better \u2191)", "return per episode"),
+    Panel("cost", "Cost  (lower is better \u2193)", "cost per episode"),
+    Panel("violation_rate", "Tasks over their limit  (lower is better \u2193)", "share of tasks, %", 100.0),
+)
+
+
 def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
-    """Return, cost and share of tasks over their limit along adaptation, with their confidence intervals.
+    """Score, where there is one, return, cost and share of tasks over their limit along adaptation, with intervals.
 
     Args:
         summaries: of all arms and steps.
         path: of the PNG.
     """
-    figure, (axes,) = new_figure(1, 3, size=(12, 3.6))
-    for method, colour in _colours(summaries).items():
-        curve = [summary for summary in summaries if summary.method == method]
-        steps = [summary.env_steps for summary in curve]
-        for axis, name in zip(axes, ("returns", "cost", "violation_rate"), strict=True):
-            estimates: list[Estimate] = [getattr(summary, name) for summary in curve]
-            axis.plot(steps, [e.value for e in estimates], color=colour, marker="o", markersize=3, label=method)
-            axis.fill_between(
-                steps, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.2, linewidth=0
-            )
-    _draw_limit(axes[1].axhline, summaries)
-    for axis, title in zip(axes, ("return per episode", "cost per episode", "share of tasks over limit"), strict=True):
-        axis.set(title=title, xlabel="environment steps of adaptation, a task")
-    axes[1].set_ylim(bottom=0)
-    axes[2].set_ylim(-0.02, 1.02)
-    _save(figure, axes, path)
+    scored = any(not math.isnan(summary.score.value) for summary in summaries)
+    figure, grid = new_figure(2, 2, size=(10, 7.4)) if scored else new_figure(1, 3, size=(13, 4.2))
+    panels = [SCORE, *PANELS] if scored else PANELS
+    drawn, left_out = choose(list(dict.fromkeys(summary.method for summary in summaries)))
+    for panel, axis in zip(panels, grid.flat, strict=True):
+        for method, look in drawn.items():
+            _draw_curve(axis, [summary for summary in summaries if summary.method == method], panel, look.colour)
+        axis.set(title=panel.title, ylabel=panel.unit, xlabel="environment steps of adaptation, per task")
+        if panel.name == "cost":
+            axis.set_ylim(bottom=0)
+            _draw_limit(axis, summaries, drawn, of="y")
+        elif panel.name == "violation_rate":
+            axis.set_ylim(-2, 102)
+        elif panel is SCORE:
+            for level in (0, 1):
+                axis.axhline(level, color="black", linestyle=":", linewidth=1)
+    _save(figure, grid.flat, summaries, drawn, left_out, path)
+
+
+def _draw_curve(axis: Axes, curve: Sequence[Summary], panel: Panel, colour: str) -> None:
+    """An arm with its intervals; its points are hollow where its mean cost is over the limit."""
+    estimates: list[Estimate] = [getattr(summary, panel.name) for summary in curve]
+    x = [summary.env_steps for summary in curve]
+    value, low, high = (
+        [panel.factor * getattr(estimate, end) for estimate in estimates] for end in ("value", "low", "high")
+    )
+    axis.plot(x, value, color=colour, linewidth=1.8)
+    axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    for summary, at, number in zip(curve, x, value, strict=True):
+        _draw_point(axis, at, number, colour, hollow=summary.cost.value > summary.cost_limit)
 
 
 def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) -> None:
@@ -62,24 +106,26 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
         summaries: of the same rows.
         path: of the PNG.
     """
-    figure, ((axis,),) = new_figure(1, 1, size=(6.4, 4.8))
+    figure, ((axis,),) = new_figure(1, 1, size=(7.2, 5.8))
     last = max(summary.step for summary in summaries)
-    for method, colour in _colours(summaries).items():
+    drawn, left_out = choose(list(dict.fromkeys(summary.method for summary in summaries)))
+    for method, look in drawn.items():
+        colour = look.colour
         points = np.array(
             [(row["cost"], row["return"]) for row in rows if (row["method"], row["step"]) == (method, last)]
         )
-        axis.scatter(points[:, 0], points[:, 1], color=colour, s=8, alpha=0.25, linewidths=0)
+        axis.scatter(points[:, 0], points[:, 1], color=colour, s=7, alpha=0.18, linewidths=0)
         way = [summary for summary in summaries if summary.method == method]
         x, y = [summary.cost.value for summary in way], [summary.returns.value for summary in way]
-        axis.plot(x, y, color=colour, linewidth=1)
-        end = way[-1]
-        spans = (_span(end.cost), _span(end.returns))
-        axis.errorbar(x[-1], y[-1], xerr=spans[0], yerr=spans[1], color=colour, marker="o", markersize=7, label=method)
-    _draw_limit(axis.axvline, summaries)
-    axis.set(title=f"after {last} adaptation steps (lines: the way there)", xlabel="cost per episode")
-    axis.set(ylabel="return per episode")
+        axis.plot(x, y, color=colour, linewidth=1.5)
+        spans = (_span(way[-1].cost), _span(way[-1].returns))
+        axis.errorbar(x[-1], y[-1], xerr=spans[0], yerr=spans[1], color=colour, linewidth=1.5)
+        _draw_point(axis, x[-1], y[-1], colour, hollow=x[-1] > way[-1].cost_limit, size=8)
+    axis.set(title=f"After {last} adaptation steps  (better: up and left \u2196)", ylabel="return per episode")
+    axis.set(xlabel="cost per episode  (lines: the way from before adaptation; dots: seeds and tasks)")
     axis.set_xlim(left=0)
-    _save(figure, [axis], path)
+    _draw_limit(axis, summaries, drawn, of="x")
+    _save(figure, [axis], summaries, drawn, left_out, path)
 
 
 def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
@@ -91,6 +137,7 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
     """
     tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
     first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
+    looks = find_looks(list(traces))
     figure, grid = new_figure(len(traces), len(tasks), size=(3.2 * len(tasks), 3.3 * len(traces) + 0.4))
     for axes, (method, found) in zip(grid, traces.items(), strict=True):
         for axis, task in zip(axes, tasks, strict=True):
@@ -99,7 +146,7 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
             for step, (_, _, colour) in zip((first, last), PHASES, strict=True):
                 _draw_paths(axis, here[step], colour)
             axis.set(aspect="equal", title=f"task {task}", xticks=[], yticks=[])
-        axes[0].set_ylabel(method)
+        axes[0].set_ylabel(looks[method].label, color=looks[method].colour)
     handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=120)
@@ -131,30 +178,86 @@ def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
         axis.plot(*path[0], color="black", marker=".", markersize=4)
 
 
-def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
-    """With one legend for all panels, that of the panel which has the most to name."""
+def _draw_point(axis: Axes, x: float, y: float, colour: str, *, hollow: bool, size: float = 5) -> None:
+    inside = "white" if hollow else colour
+    axis.plot(x, y, marker="o", markersize=size, color=colour, markerfacecolor=inside, linestyle="none", zorder=3)
+
+
+def _draw_limit(axis: Axes, summaries: Sequence[Summary], drawn: Mapping[str, Look], *, of: str) -> None:
+    """The limit of the cost, which is on the axis `of`, x or y, by name, and the zone beyond it.
+
+    Where an arm costs more than CUT limits, the axis ends there, and the arm is named with its costs at that edge.
+    """
+    limit = summaries[0].cost_limit
+    if not math.isfinite(limit):
+        return
+    on_y = of == "y"
+    curves = {look: [s for s in summaries if s.method == method] for method, look in drawn.items()}
+    beyond = {look: curve for look, curve in curves.items() if max(s.cost.value for s in curve) > CUT * limit > 0}
+    if beyond:
+        (axis.set_ylim if on_y else axis.set_xlim)(0, CUT * limit)
+        _name_what_is_cut_off(axis, beyond, on_y=on_y)
+    end = max(limit, (axis.get_ylim() if on_y else axis.get_xlim())[1])
+    line, span = (axis.axhline, axis.axhspan) if on_y else (axis.axvline, axis.axvspan)
+    line(limit, color="tab:red", linestyle="--", linewidth=1.5)
+    span(limit, end, color="tab:red", alpha=0.05, linewidth=0)
+    (axis.set_ylim if on_y else axis.set_xlim)(0, end if end > 0 else 1)
+    name = f"limit {limit:g}"
+    if on_y:
+        axis.annotate(name, (1, limit), (4, 0), **_TEXT, ha="left", va="center", xycoords=("axes fraction", "data"))
+    else:
+        axis.annotate(
+            name, (limit, 0), (3, 4), **_TEXT, ha="left", va="bottom", xycoords=("data", "axes fraction"), rotation=90
+        )
+
+
+_TEXT: dict[str, Any] = {"textcoords": "offset points", "color": "tab:red", "fontsize": 9}
+
+
+def _name_what_is_cut_off(axis: Axes, curves: Mapping[Look, Sequence[Summary]], *, on_y: bool) -> None:
+    """At the edge where an axis ends, the arms that lie beyond it, with their costs from the first step to the last."""
+    for i, (look, curve) in enumerate(curves.items()):
+        text = f"{look.label}: cost {curve[0].cost.value:.3g} to {curve[-1].cost.value:.3g}"
+        axis.text(
+            *((0.5, 0.97 - 0.07 * i) if on_y else (0.98, curve[-1].returns.value)),
+            f"\u2191 {text}" if on_y else f"{text} \u2192",
+            color=look.colour,
+            fontsize=9,
+            ha="center" if on_y else "right",
+            va="top" if on_y else "center",
+            transform=axis.transAxes if on_y else axis.get_yaxis_transform(),
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+        )
+
+
+def _save(
+    figure: Figure,
+    axes: Iterable[Axes],
+    summaries: Sequence[Summary],
+    drawn: Mapping[str, Look],
+    left_out: Mapping[str, Look],
+    path: Path,
+) -> None:
+    """With one legend for all panels, which also names the arms that only the tables have."""
     for axis in axes:
         axis.grid(alpha=0.3)
-    handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda legend: len(legend[1]))
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    handles = [Line2D([], [], color=look.colour, marker="o", label=look.label) for look in drawn.values()]
+    if math.isfinite(summaries[0].cost_limit):
+        label = "hollow: mean cost over the limit"
+        handles.append(
+            Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="none", label=label)
+        )
+    width = figure.get_size_inches()[0]
+    names = "; ".join(look.label for look in left_out.values())
+    note = textwrap.fill(f"not drawn (summary.csv has them): {names}", int(12 * width)) if names else None
+    columns = 2 if width < 8 else 3
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, title=note)
+    legend.get_title().set_fontsize(8)
     figure.savefig(path, dpi=120)
-
-
-def _colours(summaries: Sequence[Summary]) -> dict[str, str]:
-    """A colour for each arm, in their order."""
-    names = list(dict.fromkeys(summary.method for summary in summaries))
-    return {name: f"C{i % 10}" for i, name in enumerate(names)}
-
-
-def _draw_limit(line: Callable[..., object], summaries: Sequence[Summary]) -> None:
-    limit = summaries[0].cost_limit
-    if math.isfinite(limit):
-        line(limit, color="tab:red", linestyle="--", linewidth=1, label="cost limit")
 
 
 def _span(estimate: Estimate) -> list[list[float]] | None:
     """Distances from the value to the ends of its interval, as an error bar wants them."""
     if math.isnan(estimate.low):
         return None
-    # the percentile interval of a trimmed mean may leave the mean itself out
-    return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]
+    return [[estimate.value - estimate.low], [estimate.high - estimate.value]]

@@ -17,14 +17,18 @@ from cmaml_pl.evaluation.arms import Run, open_runs
 from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter, plot_trajectories
 from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
 from cmaml_pl.evaluation.rows import Row
-from cmaml_pl.evaluation.statistics import Estimate, Summary, summarise
+from cmaml_pl.evaluation.statistics import Comparison, Estimate, Summary, compare, summarise
 from cmaml_pl.evaluation.tables import comparison_table, summary_table
 from cmaml_pl.evaluation.traces import Trace
+from cmaml_pl.evaluation.yardstick import NoYardstickError, Yardstick, estimate_scores, find_yardstick, with_scores
 from cmaml_pl.runs.checkpoints import load_checkpoint
 
 REQUEST_FILE = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
-RESULT_FILES = ("evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png", "video.gif")
+RESULT_FILES = (
+    *("evaluation.csv", "summary.csv", "comparison.csv"),
+    *("finetuning.png", "scatter.png", "trajectories.png", "video.gif"),
+)
 """What an evaluation leaves."""
 
 
@@ -56,8 +60,8 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
         console: where to say what happens.
 
     Returns:
-        The folder, with evaluation.csv, summary.csv, finetuning.png, scatter.png, trajectories.png and, where there is
-        something to draw with, video.gif.
+        The folder, with evaluation.csv, summary.csv, comparison.csv where there are several arms, finetuning.png,
+        scatter.png, trajectories.png and, where there is something to draw with, video.gif.
     """
     runs = open_runs(paths)
     steps = steps or max(run.config.inner.steps for run in runs)
@@ -66,41 +70,60 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
         if done < total:
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
     folder = _prepare_folder(runs, steps, out)
+    parts = list_parts(runs)
+    rows, traces = _measure(parts, steps, console)
+    yardstick, missing = _find_yardstick(parts, rows)
+    summaries = summarise(rows, estimate_scores(rows, yardstick) if yardstick else {})
+    comparisons = compare(rows)
+    _write_files(folder, with_scores(rows, yardstick), summaries, comparisons, traces)
+    no_video = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
+    missing += [f"no video: {no_video}"] if no_video else []
+    tables = [summary_table(summaries, yardstick), *([comparison_table(comparisons)] if comparisons else [])]
+    for table in tables:
+        console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
+    found = [str(folder / name) for name in RESULT_FILES if (folder / name).exists()]
+    for line in [*found, *missing]:
+        console.print(escape(f"  {line}"), soft_wrap=True)
+    return folder
+
+
+def _find_yardstick(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Yardstick | None, list[str]]:
+    """What scores are measured by; where there is nothing, a line that says why."""
+    oracles = {part.method for part in parts if part.run.is_oracle}
+    random = next((part.method for part in parts if part.start == RANDOM), None)
+    try:
+        return find_yardstick(rows, oracles=oracles, random=random), []
+    except NoYardstickError as reason:
+        return None, [f"no score: {reason}"]
+
+
+def _measure(parts: Sequence[Part], steps: int, console: Console) -> tuple[list[Row], dict[str, list[Trace]]]:
+    """The rows of all parts, and the traces of each arm's first seed."""
     rows: list[Row] = []
     traces: dict[str, list[Trace]] = {}
-    parts = list_parts(runs)
     for i, part in enumerate(parts, start=1):
         found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps)
         name = escape(f"{part.method}, seed {part.run.config.seed}")
         console.print(f"  {i}/{len(parts)}  {name}{': measured before' if kept else ''}", soft_wrap=True)
         rows += [{"method": part.method, **row} for row in found.rows]
         traces.setdefault(part.method, found.traces)
-    summaries = summarise(rows)
-    _write_files(folder, rows, summaries, traces)
-    reason = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
-    tables = [summary_table(summaries), *([comparison_table(summaries)] if len(traces) > 1 else [])]
-    for table in tables:
-        console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
-    for name in RESULT_FILES:
-        if (folder / name).exists():
-            console.print(escape(f"  {folder / name}"), soft_wrap=True)
-    if reason:
-        console.print(escape(f"  no video: {reason}"), soft_wrap=True)
-    return folder
+    return rows, traces
 
 
 def list_parts(runs: Sequence[Run]) -> list[Part]:
     """What has to be measured: arm by arm the learned initialisations, then the random ones.
 
     A random initialisation takes normaliser, multiplier and critics from a run, so there would be one for each; of
-    those with the same seed and the same way to adapt, the first run's stands for all.
+    those with the same seed and the same way to adapt, that of one run stands for all: the first in `Run.order`, so
+    that it does not depend on the order in which runs are named. That run's arm comes first among the random ones.
     """
     arms = dict.fromkeys(run.arm for run in runs)
     parts = [Part(arm, run, LEARNED) for arm in arms for run in runs if run.arm == arm]
-    random: dict[tuple[str, int], Part] = {}
-    for run in runs:
-        random.setdefault((run.random_arm, run.config.seed), Part(run.random_arm, run, RANDOM))
-    return [*parts, *sorted(random.values(), key=lambda part: part.method)]
+    random: dict[str, dict[int, Part]] = {}
+    for run in sorted(runs, key=lambda run: run.order):
+        if run.random_arm is not None:
+            random.setdefault(run.random_arm, {}).setdefault(run.config.seed, Part(run.random_arm, run, RANDOM))
+    return [*parts, *(part for seeds in random.values() for _, part in sorted(seeds.items()))]
 
 
 def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
@@ -125,10 +148,17 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _write_files(
-    folder: Path, rows: Sequence[Row], summaries: Sequence[Summary], traces: Mapping[str, Sequence[Trace]]
+    folder: Path,
+    rows: Sequence[Row],
+    summaries: Sequence[Summary],
+    comparisons: Sequence[Comparison],
+    traces: Mapping[str, Sequence[Trace]],
 ) -> None:
     _write_csv(rows, folder / "evaluation.csv")
     _write_csv([_flat(summary) for summary in summaries], folder / "summary.csv")
+    (folder / "comparison.csv").unlink(missing_ok=True)
+    if comparisons:
+        _write_csv([_flat(comparison) for comparison in comparisons], folder / "comparison.csv")
     plot_finetuning(summaries, folder / "finetuning.png")
     plot_scatter(rows, summaries, folder / "scatter.png")
     plot_trajectories(traces, folder / "trajectories.png")
@@ -141,8 +171,8 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _flat(summary: Summary) -> dict[str, Any]:
-    """A line of summary.csv: an estimate takes three columns, NAME, NAME_low and NAME_high."""
+def _flat(summary: Summary | Comparison) -> dict[str, Any]:
+    """A line of a file: an estimate takes three columns, NAME, NAME_low and NAME_high."""
     line: dict[str, Any] = {}
     for field in fields(summary):
         value = getattr(summary, field.name)

@@ -9,7 +9,8 @@ from cmaml_pl.math.advantages import episode_sums
 from cmaml_pl.task import Task
 
 Row = Mapping[str, str | int | float]
-"""method, seed, task, step, env_steps, return, cost, max_cost, cost_limit, violated."""
+"""method, seed, task, step, env_steps, return, cost, max_cost, cost_limit, violated; in the file also score and
+anytime_cost, which follow from what the arms did together."""
 
 
 def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
@@ -36,3 +37,11 @@ def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> 
             }
         )
     return rows
+
+
+def by_arm_and_step(rows: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+    """The rows of each arm at each step, in their order."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((str(row["method"]), int(row["step"])), []).append(row)
+    return groups

@@ -1,31 +1,27 @@
-"""Statistics of a meta-test: interquartile means and bootstrap confidence intervals over seeds and tasks."""
+"""Statistics of a meta-test: means over seeds and tasks, with intervals that hold for a few seeds."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import t
 
-from cmaml_pl.evaluation.rows import Row
+from cmaml_pl.evaluation.rows import Row, by_arm_and_step
 
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
 """Of the confidence intervals."""
-RESAMPLES = 2000
-"""Of a bootstrap: the ends of an interval then move by about a twentieth of its width from one seed to another."""
-SEED = 0
-"""Of the resampling: the same rows give the same intervals."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its confidence interval; NaN at both ends where one seed and one task leave nothing to resample.
+    """A mean with its confidence interval; NaN at both ends where one seed and one task leave nothing to compare.
 
     Attributes:
-        value: of the statistic.
+        value: the mean.
         low: lower end of the interval.
         high: upper end.
     """
@@ -34,9 +30,93 @@ class Estimate:
     low: float
     high: float
 
-    def above(self, other: "Estimate") -> bool:
-        """Whether this interval lies wholly above the other one."""
-        return self.low > other.high
+    @property
+    def above_zero(self) -> bool:
+        """Whether the interval lies wholly above 0."""
+        return self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the interval lies wholly below 0."""
+        return self.high < 0
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+"""Where nothing can be said."""
+
+
+def half_width(scores: Array) -> Array:
+    """Half the width of the confidence interval of a mean over seeds and tasks, (...).
+
+    Seeds and tasks are crossed: every seed is tried on the same tasks, so that single scores are not independent. In
+    the model x_st = mu + a_s + b_t + e_st, with V_A and V_B the variances of the means of rows and columns over their
+    numbers S and T, and V_E the residual's over S T,
+
+        E[V_A] = var(a)/S + V,    E[V_B] = var(b)/T + V,    E[V_E] = V = var(e)/(S T),
+
+    and the variance of the mean is E[V_A + V_B - V_E]. Each part gets its own quantile of Student's t,
+
+        h^2 = t_{S-1}^2 max(V_A - V_E, 0) + t_{T-1}^2 V_B,
+
+    the noise being left with the dimension that has more degrees of freedom (the confidence limits of sums of variances
+    after Graybill and Wang 1980 have this form). One number of degrees of freedom for the sum (Satterthwaite) is too
+    hopeful where it is estimated from three seeds. The interval speaks of other seeds and of other tasks of the family.
+    A dimension of length 1 is held fixed: with one seed the interval is over tasks alone.
+
+    Args:
+        scores: (..., seeds, tasks).
+    """
+    seeds, tasks = scores.shape[-2:]
+    if min(seeds, tasks) == 1:
+        single = scores.reshape(*scores.shape[:-2], -1)
+        n = single.shape[-1]
+        if n == 1:
+            return np.full(scores.shape[:-2], math.nan)
+        return np.asarray(_quantile(n) * single.std(axis=-1, ddof=1) / math.sqrt(n))
+    rows, columns = scores.mean(axis=-1), scores.mean(axis=-2)
+    rest = scores - rows[..., :, None] - columns[..., None, :] + scores.mean(axis=(-2, -1))[..., None, None]
+    noise = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (tasks - 1)) / (seeds * tasks)
+    parts = sorted([(seeds, rows.var(axis=-1, ddof=1) / seeds), (tasks, columns.var(axis=-1, ddof=1) / tasks)], key=_n)
+    (few, of_few), (many, of_many) = parts
+    squared = _quantile(few) ** 2 * np.maximum(of_few - noise, 0.0) + _quantile(many) ** 2 * of_many
+    return np.asarray(np.sqrt(squared))
+
+
+def _n(part: tuple[int, Array]) -> int:
+    return part[0]
+
+
+def _quantile(n: int) -> float:
+    """Of Student's t for the mean of n independent numbers."""
+    return float(t.ppf((1 + LEVEL) / 2, n - 1))
+
+
+def estimate(scores: Array, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """The mean of all scores with its interval; see `half_width`.
+
+    Args:
+        scores: (seeds, tasks).
+        within: what the mean can be at all; the interval is cut to it.
+    """
+    if scores.size == 0:
+        return UNKNOWN
+    value, half = float(scores.mean()), float(half_width(scores))
+    if math.isnan(half):
+        return Estimate(value, math.nan, math.nan)
+    return Estimate(value, max(value - half, within[0]), min(value + half, within[1]))
+
+
+def table(rows: Sequence[Row], name: str) -> Array:
+    """One quantity of one arm at one step, (seeds, tasks); every seed must have the same tasks."""
+    return shared_tables([rows], name)[0]
+
+
+def shared_tables(arms: Sequence[Sequence[Row]], name: str) -> list[Array]:
+    """One quantity of several arms at one step each, on the seeds and tasks that all of them have, (seeds, tasks)."""
+    values = [{(row["seed"], row["task"]): float(row[name]) for row in rows} for rows in arms]
+    first = dict.fromkeys(key for key in values[0] if all(key in others for others in values))
+    seeds, tasks = (list(dict.fromkeys(key[i] for key in first)) for i in (0, 1))
+    return [np.array([[found[seed, task] for task in tasks] for seed in seeds]) for found in values]
 
 
 @dataclass(frozen=True)
@@ -49,12 +129,15 @@ class Summary:
         env_steps: environment steps of one task that they used.
         seeds: number of seeds.
         tasks: number of tasks.
-        cost_limit: mean of the tasks' limits, undiscounted cost per episode.
-        returns: interquartile mean of the tasks' mean returns per episode.
-        cost: of their mean costs per episode.
-        max_cost: of the costs of their costliest episodes.
-        violation_rate: share of tasks over their limit (a mean, not an interquartile one).
-        worst_cost: cost of the costliest episode of all.
+        cost_limit: d, cost per episode; the mean over tasks where each has its own.
+        returns: return per episode.
+        cost: cost per episode.
+        max_cost: costliest episode of each seed and task.
+        violation_rate: share of seeds and tasks whose mean cost is over their limit.
+        worst_cost: the costliest episode of all.
+        score: 0 at the random start, 1 at what the task allows within the limit; see `Yardstick`.
+        anytime_cost: largest mean cost per episode over the steps up to this one: what adapting costs on the way.
+        anytime_cost_worst_task: the same of the task where it is largest, its mean over seeds.
     """
 
     method: str
@@ -68,66 +151,31 @@ class Summary:
     max_cost: Estimate
     violation_rate: Estimate
     worst_cost: float
+    score: Estimate
+    anytime_cost: float
+    anytime_cost_worst_task: float
 
 
-def interquartile_mean(scores: Array) -> Array:
-    """Mean of the middle half along the last axis.
-
-    A few failed seeds or hopeless tasks do not decide it, yet it uses more of the scores than a median does (Agarwal et
-    al. 2021, "Deep reinforcement learning at the edge of the statistical precipice").
-    """
-    return np.asarray(trim_mean(scores, 0.25, axis=-1))
-
-
-def mean(scores: Array) -> Array:
-    """Along the last axis."""
-    return np.asarray(scores.mean(axis=-1))
-
-
-def estimate(scores: Array, statistic: Callable[[Array], Array]) -> Estimate:
-    """A statistic of all scores with its percentile bootstrap interval over seeds and tasks.
-
-    Seeds and tasks are crossed: every seed is tried on the same tasks, so scores in a row or a column of the table are
-    not independent, and resampling single scores would give intervals that are too narrow. Rows and columns are
-    resampled instead, each with replacement and independently (Owen 2007, "The pigeonhole bootstrap", where this is
-    shown to err on the wide side, slightly). The interval then speaks of other seeds and of other tasks of the family.
-    A dimension of length 1 cannot be resampled and is held fixed: with one seed the interval is over tasks alone.
+def summarise(rows: Sequence[Row], scores: Mapping[tuple[str, int], Estimate] | None = None) -> list[Summary]:
+    """One summary for each arm and step, in the order of the rows.
 
     Args:
-        scores: (seeds, tasks).
-        statistic: reduces the last axis of (..., n).
+        rows: lines of evaluation.csv.
+        scores: of arms and steps; unknown where there is none.
     """
-    if scores.size == 1:
-        return Estimate(scores.item(), math.nan, math.nan)
-    crossed = 1 not in scores.shape
-    interval = bootstrap(
-        [np.arange(n) for n in scores.shape] if crossed else [scores.ravel()],
-        (lambda rows, columns, axis: statistic(_pick(scores, rows, columns)))
-        if crossed
-        else (lambda sample, axis: statistic(sample)),
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return Estimate(float(statistic(scores.ravel())), float(interval.low), float(interval.high))
+    groups = by_arm_and_step(rows)
+    summaries = []
+    for (method, step), group in groups.items():
+        # (steps so far, tasks): the limit is on an expectation, so seeds are averaged before the largest is taken
+        costs = np.array(
+            [table(groups[key], "cost").mean(axis=0) for key in groups if key[0] == method and key[1] <= step]
+        )
+        known = (scores or {}).get((method, step), UNKNOWN)
+        summaries.append(_summarise_group(method, step, group, score=known, costs=costs))
+    return summaries
 
 
-def _pick(scores: Array, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Array:
-    """The scores of some rows (..., n) in some columns (..., m), (..., n m)."""
-    return scores[rows[..., :, None], columns[..., None, :]].reshape(*rows.shape[:-1], -1)
-
-
-def summarise(rows: Sequence[Row]) -> list[Summary]:
-    """One summary for each arm and step, in the order of the rows."""
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((str(row["method"]), int(row["step"])), []).append(row)
-    return [_summarise_group(method, step, group) for (method, step), group in groups.items()]
-
-
-def _summarise_group(method: str, step: int, rows: Sequence[Row]) -> Summary:
+def _summarise_group(method: str, step: int, rows: Sequence[Row], *, score: Estimate, costs: Array) -> Summary:
     returns, cost, max_cost, violated = (table(rows, name) for name in ("return", "cost", "max_cost", "violated"))
     return Summary(
         method=method,
@@ -136,16 +184,60 @@ def _summarise_group(method: str, step: int, rows: Sequence[Row]) -> Summary:
         seeds=len(returns),
         tasks=returns.shape[1],
         cost_limit=float(np.mean([row["cost_limit"] for row in rows])),
-        returns=estimate(returns, interquartile_mean),
-        cost=estimate(cost, interquartile_mean),
-        max_cost=estimate(max_cost, interquartile_mean),
-        violation_rate=estimate(violated, mean),
+        returns=estimate(returns),
+        cost=estimate(cost, within=(0.0, math.inf)),
+        max_cost=estimate(max_cost, within=(0.0, math.inf)),
+        violation_rate=estimate(violated, within=(0.0, 1.0)),
         worst_cost=float(max_cost.max()),
+        score=score,
+        anytime_cost=float(costs.mean(axis=1).max()),
+        anytime_cost_worst_task=float(costs.max()),
     )
 
 
-def table(rows: Sequence[Row], name: str) -> Array:
-    """One quantity of one arm at one step, (seeds, tasks); every seed must have the same tasks."""
-    seeds, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("seed", "task"))
-    values = {(row["seed"], row["task"]): float(row[name]) for row in rows}
-    return np.array([[values[seed, task] for task in tasks] for seed in seeds])
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms after the same adaptation steps: differences, the first less the second, paired by seed and task.
+
+    Attributes:
+        method: the first arm.
+        other: the second.
+        step: adaptation steps done.
+        seeds: number of seeds that both have; with none the differences are unknown.
+        returns: difference of the return per episode.
+        cost: of the cost per episode.
+        violation_rate: of the share of tasks over their limit.
+    """
+
+    method: str
+    other: str
+    step: int
+    seeds: int
+    returns: Estimate
+    cost: Estimate
+    violation_rate: Estimate
+
+
+def compare(rows: Sequence[Row]) -> list[Comparison]:
+    """Every ordered pair of arms after the last step: they share seeds, tasks and noise, so differences are paired."""
+    last = max(int(row["step"]) for row in rows)
+    arms = {method: group for (method, step), group in by_arm_and_step(rows).items() if step == last}
+
+    def difference(method: str, other: str, name: str) -> Array:
+        ours, theirs = shared_tables([arms[method], arms[other]], name)
+        return ours - theirs
+
+    return [
+        Comparison(
+            method=method,
+            other=other,
+            step=last,
+            seeds=len(difference(method, other, "return")),
+            returns=estimate(difference(method, other, "return")),
+            cost=estimate(difference(method, other, "cost")),
+            violation_rate=estimate(difference(method, other, "violated")),
+        )
+        for method in arms
+        for other in arms
+        if other != method
+    ]

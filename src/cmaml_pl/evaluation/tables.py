@@ -1,25 +1,28 @@
 """What a meta-test prints."""
 
+import math
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
-from cmaml_pl.evaluation.statistics import Estimate, Summary
+from cmaml_pl.evaluation.statistics import Comparison, Estimate, Summary
+from cmaml_pl.evaluation.yardstick import Yardstick
 
 
-def summary_table(summaries: Sequence[Summary]) -> Table:
-    """A line for each arm and step, with 95% intervals."""
+def summary_table(summaries: Sequence[Summary], yardstick: Yardstick | None = None) -> Table:
+    """A line for each arm and step, with 95% intervals; the score where there is a yardstick."""
     table = Table(
         "arm",
         "step",
+        *(["score"] if yardstick else []),
         "return",
         f"cost (limit {summaries[0].cost_limit:g})",
-        "costliest episode",
+        "anytime (worst task)",
         "tasks over limit, %",
         box=None,
         pad_edge=False,
-        caption=_caption(summaries),
+        caption=_caption(summaries, yardstick),
         caption_justify="left",
     )
     for before, summary in zip([None, *summaries], summaries, strict=False):
@@ -27,45 +30,52 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
         table.add_row(
             escape(summary.method) if first else "",
             str(summary.step),
+            *([_cell(summary.score)] if yardstick else []),
             _cell(summary.returns),
             _cell(summary.cost),
-            _cell(summary.max_cost),
+            f"{summary.anytime_cost:.3g} ({summary.anytime_cost_worst_task:.3g})",
             _cell(summary.violation_rate, factor=100),
         )
     return table
 
 
-def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Which arms are better than which after the last step, in so far as their intervals do not overlap."""
-    last = max(summary.step for summary in summaries)
-    arms = [summary for summary in summaries if summary.step == last]
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Which arms are better than which after the last step: the interval of their paired difference excludes 0."""
     table = Table(
-        f"after {last} steps, intervals apart",
+        f"after {comparisons[0].step} steps, apart",
         "return above that of",
         "cost below that of",
         "fewer tasks over limit than",
         box=None,
         pad_edge=False,
+        caption="Apart: the 95% interval of the difference, paired by seed and task, excludes 0 (comparison.csv).",
+        caption_justify="left",
     )
-    for arm in arms:
-        others = [other for other in arms if other is not arm]
+    for arm in dict.fromkeys(comparison.method for comparison in comparisons):
+        pairs = [comparison for comparison in comparisons if comparison.method == arm]
         better = (
-            [other.method for other in others if arm.returns.above(other.returns)],
-            [other.method for other in others if other.cost.above(arm.cost)],
-            [other.method for other in others if other.violation_rate.above(arm.violation_rate)],
+            [pair.other for pair in pairs if pair.returns.above_zero],
+            [pair.other for pair in pairs if pair.cost.below_zero],
+            [pair.other for pair in pairs if pair.violation_rate.below_zero],
         )
-        table.add_row(escape(arm.method), *(escape(", ".join(names)) or "-" for names in better))
+        table.add_row(escape(arm), *(escape(", ".join(names)) or "-" for names in better))
     return table
 
 
-def _caption(summaries: Sequence[Summary]) -> str:
+def _caption(summaries: Sequence[Summary], yardstick: Yardstick | None) -> str:
     seeds = sorted({summary.seeds for summary in summaries})
-    return (
-        f"Interquartile means with 95% bootstrap intervals over {' or '.join(map(str, seeds))} seed(s) and "
-        f"{summaries[0].tasks} tasks; the share of tasks is a mean."
+    lines = (
+        f"Means with 95% intervals over {' or '.join(map(str, seeds))} seed(s) and {summaries[0].tasks} tasks. "
+        "Anytime cost: the largest mean cost over the steps up to this one."
     )
+    if yardstick:
+        lines += (
+            f"\nScore: 0 is {yardstick.random} at step 0 (return {yardstick.floor:.3g}), 1 the highest mean return "
+            f"within the limit, that of {yardstick.method} at step {yardstick.step} ({yardstick.ceiling:.3g})."
+        )
+    return escape(lines)
 
 
 def _cell(estimate: Estimate, *, factor: float = 1.0) -> str:
-    value, low, high = (f"{factor * number:.3g}" for number in (estimate.value, estimate.low, estimate.high))
-    return escape(f"{value} [{low}, {high}]")
+    value, low, high = (factor * number for number in (estimate.value, estimate.low, estimate.high))
+    return escape(f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]")

@@ -1,0 +1,94 @@
+"""What arms are called in figures, which colour they have, and which of them are drawn where not all can be."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cmaml_pl.evaluation.meta_test import RANDOM
+
+MOST_DRAWN = 5
+"""More curves in a panel are not told apart at a glance."""
+
+OF_THE_USERS_OWN = "any other"
+"""Stands for arms that this table does not know."""
+
+KNOWN = {
+    "cmaml": ("C-MAML", "tab:blue"),
+    "oracle": ("oracle (sees the task)", "black"),
+    RANDOM: ("random start", "tab:gray"),
+    OF_THE_USERS_OWN: ("", ""),
+    "maml": ("MAML (no limit)", "tab:orange"),
+    "pretrain": ("pretraining", "tab:purple"),
+    "eta_off": ("C-MAML without eta", "tab:cyan"),
+    "cmaml_cpo": ("C-MAML, CPO inside", "tab:green"),
+    "cmaml_reptile": ("C-MAML, Reptile outside", "tab:olive"),
+    "maml_penalty": ("MAML, fixed penalty", "tab:brown"),
+}
+"""Words and colour of an arm, those that a figure needs most first."""
+
+OTHER_COLOURS = ("tab:pink", "navy", "darkcyan", "yellowgreen", "indigo", "sienna")
+"""For arms without a colour of their own; red is the limit's."""
+
+WORDS = {
+    "fomaml": "first-order MAML",
+    "reptile": "Reptile",
+    "pooled": "pretraining",
+    "trpo_lag": "TRPO-Lagrangian",
+    "cpo": "CPO",
+    "pcpo": "PCPO",
+    "trpo": "TRPO",
+    "eta_off": "eta off",
+    "inner.method=trpo_lag": "TRPO-Lagrangian inside",
+    "inner.method=cpo": "CPO inside",
+    "inner.method=pcpo": "PCPO inside",
+    "inner.method=trpo": "no limit inside",
+    "tasks.observe_task=True": "sees the task",
+    "tasks.observe_task=False": "does not see the task",
+}
+"""Of the parts that arms without a name of their own are called by, and of keys that tell arms apart."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm looks in every figure of an evaluation."""
+
+    label: str
+    colour: str
+
+
+def find_looks(methods: Sequence[str]) -> dict[str, Look]:
+    """The look of each arm, those that a figure needs most first.
+
+    Arms of conf/arm have the same colour in all evaluations. Several of one name ("random inner.method=cpo") are told
+    apart by words, and all but the first get another colour, which their name decides as far as it is free.
+    """
+    looks: dict[str, Look] = {}
+    for method in sorted(methods, key=lambda method: _need(method, methods)):
+        taken = {look.colour for look in looks.values()}
+        own = KNOWN.get(method.split()[0], ("", ""))[1]
+        start = zlib.crc32(method.encode()) % len(OTHER_COLOURS)
+        others = [*OTHER_COLOURS[start:], *OTHER_COLOURS[:start]]
+        free = [colour for colour in (own, *others) if colour and colour not in taken]
+        looks[method] = Look(find_label(method), free[0] if free else others[0])
+    return looks
+
+
+def find_label(method: str) -> str:
+    """An arm in words: "random inner.method=cpo" is a random start, CPO inside."""
+    name, *keys = method.split()
+    label = KNOWN.get(name, ("", ""))[0] or " + ".join(WORDS.get(part, part) for part in name.split("+"))
+    return ", ".join([label, *(WORDS.get(key, key) for key in keys)])
+
+
+def choose(methods: Sequence[str]) -> tuple[dict[str, Look], dict[str, Look]]:
+    """The arms that a panel has room for, and those that are left to the tables."""
+    looks = list(find_looks(methods).items())
+    return dict(looks[:MOST_DRAWN]), dict(looks[MOST_DRAWN:])
+
+
+def _need(method: str, methods: Sequence[str]) -> tuple[int, int]:
+    """The least is needed most; of the random starts all but the first are needed least."""
+    name, place = method.split()[0], methods.index(method)
+    if name == RANDOM and any(other.split()[0] == RANDOM for other in methods[:place]):
+        return len(KNOWN), place
+    return list(KNOWN).index(name if name in KNOWN else OF_THE_USERS_OWN), place

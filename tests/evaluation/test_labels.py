@@ -1,0 +1,45 @@
+from matplotlib.colors import is_color_like
+
+from cmaml_pl.configuration.loading import arms
+from cmaml_pl.evaluation.labels import KNOWN, MOST_DRAWN, OTHER_COLOURS, choose, find_label, find_looks
+
+STUDY = [
+    *("eta_off", "cmaml", "cmaml_cpo", "maml", "pretrain", "oracle"),
+    *("random inner.method=trpo_lag", "random inner.method=cpo"),
+]
+
+
+def test_every_arm_of_the_configuration_has_words_and_a_colour_of_its_own():
+    assert set(arms()) < set(KNOWN)
+    looks = find_looks([*arms(), "random"])
+    assert not {look.label for look in looks.values()} & {*arms(), "random"}
+    assert len({look.colour for look in looks.values()}) == len(looks)
+    colours = [*OTHER_COLOURS, *(look.colour for look in looks.values())]
+    assert all(is_color_like(colour) and "red" not in colour for colour in colours)  # that is the limit's
+
+
+def test_an_arm_keeps_its_colour_whatever_it_is_compared_with():
+    whole = find_looks(STUDY)
+    for method in ("cmaml", "maml", "oracle", "cmaml_cpo"):
+        assert find_looks([method])[method] == whole[method] == find_looks(STUDY[::-1])[method]
+    assert find_looks(["random"])["random"].colour == whole["random inner.method=trpo_lag"].colour
+    own = "fomaml+trpo_lag outer.lr=0.1"
+    assert find_looks([own])[own] == find_looks([*STUDY[:4], own])[own]
+
+
+def test_labels_are_words():
+    assert find_label("cmaml_cpo") == "C-MAML, CPO inside"
+    assert find_label("random inner.method=trpo") == "random start, no limit inside"
+    assert find_label("fomaml+trpo_lag+eta_off") == "first-order MAML + TRPO-Lagrangian + eta off"
+    assert find_label("cmaml outer.lr=0.1") == "C-MAML, outer.lr=0.1"
+
+
+def test_a_panel_has_the_arms_that_it_needs_most():
+    drawn, left = choose(STUDY)
+    assert list(drawn) == ["cmaml", "oracle", "random inner.method=trpo_lag", "maml", "pretrain"]
+    assert list(left) == ["eta_off", "cmaml_cpo", "random inner.method=cpo"]
+    assert {**drawn, **left} == find_looks(STUDY)
+    own = [f"mine x={i}" for i in range(9)]
+    drawn, left = choose([*own, "cmaml"])
+    assert list(drawn) == ["cmaml", *own[: MOST_DRAWN - 1]]
+    assert len({look.colour for look in drawn.values()}) == MOST_DRAWN
