@@ -166,6 +166,8 @@ def test_evaluate_measures_every_step_on_test_tasks(trained):
     assert "no video: " in printed  # of nav2d
     assert "no score: there is no oracle among the runs: train one with ARM=oracle" in printed
     assert {row["score"] for row in rows} == {"nan"}
+    heads = [line.split() for line in printed.splitlines() if line.startswith("arm ")]
+    assert [(head[0], head[-1]) for head in heads] == [("arm", "%")]  # in one line: a file has no width to keep to
     assert (whole / "trajectories.png").stat().st_size > 0
 
 

@@ -227,6 +227,7 @@ def _name_what_is_cut_off(axis: Axes, curves: Mapping[Look, Sequence[Summary]], 
             va="top" if on_y else "center",
             transform=axis.transAxes if on_y else axis.get_yaxis_transform(),
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+            zorder=4,
         )
 
 

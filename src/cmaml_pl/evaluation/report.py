@@ -79,8 +79,10 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
     no_video = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
     missing += [f"no video: {no_video}"] if no_video else []
     tables = [summary_table(summaries, yardstick), *([comparison_table(comparisons)] if comparisons else [])]
+    if not console.is_terminal:
+        console.width = max(console.width, 140)  # a file has no width to keep to
     for table in tables:
-        console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
+        console.print(table)
     found = [str(folder / name) for name in RESULT_FILES if (folder / name).exists()]
     for line in [*found, *missing]:
         console.print(escape(f"  {line}"), soft_wrap=True)
