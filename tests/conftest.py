@@ -1,5 +1,34 @@
+"""How the suite is run, and what every test leaves as it was."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+# One thread a process: the networks are small, and there are as many processes as cores. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
+
+torch.set_num_threads(1)
+
+MOST_PROCESSES = 8
+"""That the suite runs in: each imports everything, and takes a gigabyte."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in several processes, where not asked otherwise; files that are named, in this one.
+
+    In addopts, -n would be an error where there is no pytest-xdist, or with `-p no:xdist`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
+        config.option.numprocesses = min(cores, MOST_PROCESSES)
+        config.option.dist = "worksteal"  # long stretches, so that what a file's tests share is mostly made once
 
 
 @pytest.fixture(autouse=True)
@@ -8,3 +37,30 @@ def _leave_no_trace_in_global_randomness():
     state = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), state), "the code under test drew from torch's global generator"
+
+
+@pytest.fixture(autouse=True)
+def _put_back_what_a_process_has_once():
+    """The verbs, which many tests run in this process, change it: whatever one test does, no other may fail for it.
+
+    Filters of warnings are put back by pytest itself.
+    """
+    folder, environment, threads = Path.cwd(), dict(os.environ), torch.get_num_threads()
+    loggers = [logging.getLogger(name) for name in ("", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    if "wandb" in sys.modules:
+        sys.modules[
+            "wandb"
+        ].teardown()  # it reads the environment once, and keeps a service that works in a test's folder
+    os.chdir(folder)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
