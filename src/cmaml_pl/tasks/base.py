@@ -73,7 +73,7 @@ class RangedFamily(TaskFamily):
 
 
 def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Task]:
-    """All tasks of a split, "train", "validation" or "test". Splits are consecutive ranges of ids and do not overlap."""
+    """All tasks of a split, "train", "validation" or "test". Splits are consecutive ranges of ids, without overlap."""
     starts = {"train": 0, "validation": family.train, "test": family.train + family.validation}
     sizes = {"train": family.train, "validation": family.validation, "test": family.test}
     return [family.task(starts[split] + i, cost_limit=cost_limit) for i in range(sizes[split])]
