@@ -1,4 +1,4 @@
-"""The figures of a meta-test: what adaptation brings, what it costs, and which ways it leads."""
+"""Draws the figures of a meta-test: return and cost along adaptation, return against cost, and paths of the agents."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +26,15 @@ THING_COLOURS = {
     "circle": "tab:olive",
     "sigwalls": "tab:red",
 }
-"""Colours of the kinds of things, as TaskEnv names them."""
+"""Kind of things, as TaskEnv names it -> colour."""
 
 
 def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
-    """Return, cost and share of tasks over their limit along adaptation, with their confidence intervals.
+    """Draw return, cost and the share of tasks over their limit along adaptation, with confidence intervals.
 
     Args:
-        summaries: of all arms and steps.
-        path: of the PNG.
+        summaries: summaries of all arms and steps.
+        path: the PNG to write.
     """
     figure, (axes,) = new_figure(1, 3, size=(12, 3.6))
     for method, colour in _colours(summaries).items():
@@ -55,12 +55,14 @@ def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
 
 
 def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) -> None:
-    """Return against cost after adaptation: every seed and task, and each arm's way there from before adaptation.
+    """Draw return against cost after adaptation: a point for each seed and task, and a line for each arm.
+
+    The line connects the arm's means from before adaptation to the last step.
 
     Args:
         rows: lines of evaluation.csv.
-        summaries: of the same rows.
-        path: of the PNG.
+        summaries: summaries of the same rows.
+        path: the PNG to write.
     """
     figure, ((axis,),) = new_figure(1, 1, size=(6.4, 4.8))
     last = max(summary.step for summary in summaries)
@@ -83,11 +85,13 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
 
 
 def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
-    """Top-down paths before and after adaptation, with hazards and goals: a row an arm, a column a task.
+    """Draw the agents' paths before and after adaptation from above, with hazards and goals.
+
+    Each row of the figure is an arm, each column is a task.
 
     Args:
-        traces: of each arm, at two steps for each task; all arms have the same tasks.
-        path: of the PNG.
+        traces: arm -> traces at two steps for each task; all arms have the same tasks.
+        path: the PNG to write.
     """
     tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
     first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
@@ -106,11 +110,11 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
 
 
 def draw_things(axis: Axes, trace: Trace) -> None:
-    """Draw all kinds of things but the agent where they are at the start, and a goal wherever it is later."""
+    """Draw all things except the agent at their places at the start, and a goal at all its places in the episode."""
     for kind, positions in trace.positions.items():
         if kind == "agent":
             continue
-        episode = positions[: trace.lengths[0] + 1, 0]  # of the first world, (time + 1, things, 2)
+        episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
         places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
         colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
         for i, (x, y) in enumerate(places.tolist()):
@@ -132,7 +136,7 @@ def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
 
 
 def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
-    """With one legend for all panels, that of the panel which has the most to name."""
+    """Save a figure with one legend for all panels: the legend of the panel with the most entries."""
     for axis in axes:
         axis.grid(alpha=0.3)
     handles, labels = max((axis.get_legend_handles_labels() for axis in axes), key=lambda legend: len(legend[1]))
@@ -141,7 +145,7 @@ def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
 
 
 def _colours(summaries: Sequence[Summary]) -> dict[str, str]:
-    """A colour for each arm, in their order."""
+    """Arm -> colour, in the order of the arms."""
     names = list(dict.fromkeys(summary.method for summary in summaries))
     return {name: f"C{i % 10}" for i, name in enumerate(names)}
 
@@ -153,8 +157,8 @@ def _draw_limit(line: Callable[..., object], summaries: Sequence[Summary]) -> No
 
 
 def _span(estimate: Estimate) -> list[list[float]] | None:
-    """Distances from the value to the ends of its interval, as an error bar wants them."""
+    """Distances from the value to the ends of its interval, in matplotlib's form for an error bar; None without one."""
     if math.isnan(estimate.low):
         return None
-    # the percentile interval of a trimmed mean may leave the mean itself out
+    # max: the percentile interval of a trimmed mean may not contain the mean itself
     return [[max(0.0, estimate.value - estimate.low)], [max(0.0, estimate.high - estimate.value)]]

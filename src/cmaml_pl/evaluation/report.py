@@ -1,4 +1,4 @@
-"""The meta-test of several runs together: tables, figures and a video in one folder."""
+"""Runs the meta-test of one or several runs, and writes tables, figures and a video to one folder."""
 
 import csv
 import os
@@ -23,18 +23,18 @@ from cmaml_pl.evaluation.traces import Trace
 from cmaml_pl.runs.checkpoints import load_checkpoint
 
 REQUEST_FILE = "evaluation.yaml"
-"""What was asked for, in the folder of an evaluation of several runs."""
+"""Name of the file that stores which runs and steps were asked for, in the folder of an evaluation of several runs."""
 RESULT_FILES = ("evaluation.csv", "summary.csv", "finetuning.png", "scatter.png", "trajectories.png", "video.gif")
-"""What an evaluation leaves."""
+"""Names of the files that an evaluation writes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One arm with one seed.
+    """One measurement of an evaluation: one arm with one seed.
 
     Attributes:
         method: name of the arm.
-        run: whose checkpoint and configuration it has.
+        run: the run whose checkpoint and configuration are used.
         start: LEARNED or RANDOM.
     """
 
@@ -44,20 +44,21 @@ class Part:
 
 
 def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console) -> Path:
-    """Adapt every arm on the same held-out tasks, and write what comes of it.
+    """Adapt every arm on the same held-out tasks, and write the results.
 
-    Runs of the same method and different seeds are one arm. What a run has been measured for is kept in its folder, so
-    that the same command again, or one with more runs, measures only what is missing.
+    Runs with the same method and different seeds are one arm. Measurements are kept in the folder of their run, so that
+    repeating the command, or giving it more runs, measures only what is missing.
 
     Args:
         paths: run folders.
-        steps: adaptation steps; None takes the most that any of the runs has in meta-training.
-        out: folder of the results; None takes the run's own for one run, and `evaluations/NAME` beside it for several.
-        console: where to say what happens.
+        steps: number of adaptation steps; None takes the largest number that any of the runs has in meta-training.
+        out: folder of the results; None takes the run folder for one run, and for several runs the folder
+            `evaluations/NAME` beside the first run folder.
+        console: prints progress and tables.
 
     Returns:
-        The folder, with evaluation.csv, summary.csv, finetuning.png, scatter.png, trajectories.png and, where there is
-        something to draw with, video.gif.
+        The folder of the results, with evaluation.csv, summary.csv, finetuning.png, scatter.png, trajectories.png and,
+        if the machine and the environment allow a video, video.gif.
     """
     runs = open_runs(paths)
     steps = steps or max(run.config.inner.steps for run in runs)
@@ -80,7 +81,7 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
     reason = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
     tables = [summary_table(summaries), *([comparison_table(summaries)] if len(traces) > 1 else [])]
     for table in tables:
-        console.print(table, width=None if console.is_terminal else 140)  # a file has no width to keep to
+        console.print(table, width=None if console.is_terminal else 140)  # a file has no width of its own
     for name in RESULT_FILES:
         if (folder / name).exists():
             console.print(escape(f"  {folder / name}"), soft_wrap=True)
@@ -90,10 +91,10 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
 
 
 def list_parts(runs: Sequence[Run]) -> list[Part]:
-    """What has to be measured: arm by arm the learned initialisations, then the random ones.
+    """Everything that has to be measured: first the learned initialisations, arm by arm, then the random ones.
 
-    A random initialisation takes normaliser, multiplier and critics from a run, so there would be one for each; of
-    those with the same seed and the same way to adapt, the first run's stands for all.
+    A random initialisation takes the normaliser, the multiplier and the critics from a run, so that each run would have
+    one. Among runs with the same seed and the same way to adapt, only that of the first run is measured.
     """
     arms = dict.fromkeys(run.arm for run in runs)
     parts = [Part(arm, run, LEARNED) for arm in arms for run in runs if run.arm == arm]
@@ -104,7 +105,11 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
 
 
 def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
-    """The folder of the results; made, unless it holds something else."""
+    """The folder of the results, made if needed.
+
+    Raises:
+        UserError: the folder holds something else than the results of the same request.
+    """
     homes = [run.folder.path.resolve() for run in runs]
     if len(runs) == 1 and (out is None or out.resolve() == homes[0]):
         return runs[0].folder.path
@@ -119,7 +124,7 @@ def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
 
 
 def _join(names: Sequence[str]) -> str:
-    """All names, or where that gets too long for a folder the first one and a number that depends on all."""
+    """All names joined by "+"; if this is too long for a folder's name, the first one with a checksum of all."""
     joined = "+".join(names)
     return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}more-{zlib.crc32(joined.encode()):08x}"
 
@@ -142,7 +147,7 @@ def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _flat(summary: Summary) -> dict[str, Any]:
-    """A line of summary.csv: an estimate takes three columns, NAME, NAME_low and NAME_high."""
+    """A line of summary.csv; each estimate gives three columns, NAME, NAME_low and NAME_high."""
     line: dict[str, Any] = {}
     for field in fields(summary):
         value = getattr(summary, field.name)
@@ -156,12 +161,12 @@ def _flat(summary: Summary) -> dict[str, Any]:
 
 
 def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
-    """A video of the adapted policy on the first task; or the reason why there is none."""
+    """Write a video of the adapted policy on the first task. Return None, or the reason why there is no video."""
     path.unlink(missing_ok=True)
     trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
     if trace.geometry is None:
         return "these worlds are no MuJoCo models of the navigation engine"
-    # imported here: MuJoCo and Safety-Gymnasium take seconds to import, and the families without them do without
+    # imported here, because MuJoCo and Safety-Gymnasium take seconds to import and nav2d does not need them
     from cmaml_pl.envs.navigation import NavigationEnv
     from cmaml_pl.evaluation.video import NoRendererError, write_video
 

@@ -13,21 +13,22 @@ from cmaml_pl.evaluation.rows import Row
 Array = NDArray[np.float64]
 
 LEVEL = 0.95
-"""Of the confidence intervals."""
+"""Level of the confidence intervals."""
 RESAMPLES = 2000
-"""Of a bootstrap: the ends of an interval then move by about a twentieth of its width from one seed to another."""
+"""Number of resamples of a bootstrap. With it, the ends of an interval vary by about a twentieth of the interval's
+width between seeds of the resampling."""
 SEED = 0
-"""Of the resampling: the same rows give the same intervals."""
+"""Seed of the resampling; it is fixed, so that the same rows give the same intervals."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its confidence interval; NaN at both ends where one seed and one task leave nothing to resample.
+    """A statistic with its confidence interval.
 
     Attributes:
-        value: of the statistic.
-        low: lower end of the interval.
-        high: upper end.
+        value: value of the statistic.
+        low: lower end of the interval; NaN for a single score (one seed, one task), which cannot be resampled.
+        high: upper end of the interval; NaN for a single score.
     """
 
     value: float
@@ -41,20 +42,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the seeds and tasks of one arm gave at one adaptation step.
+    """Statistics over all seeds and tasks of one arm after some adaptation steps.
 
     Attributes:
-        method: the arm.
-        step: adaptation steps done.
-        env_steps: environment steps of one task that they used.
+        method: name of the arm.
+        step: number of adaptation steps.
+        env_steps: number of environment steps per task that these adaptation steps used.
         seeds: number of seeds.
         tasks: number of tasks.
         cost_limit: mean of the tasks' limits, undiscounted cost per episode.
         returns: interquartile mean of the tasks' mean returns per episode.
-        cost: of their mean costs per episode.
-        max_cost: of the costs of their costliest episodes.
-        violation_rate: share of tasks over their limit (a mean, not an interquartile one).
-        worst_cost: cost of the costliest episode of all.
+        cost: interquartile mean of the tasks' mean costs per episode.
+        max_cost: interquartile mean of the costs of the tasks' costliest episodes.
+        violation_rate: share of tasks over their limit (a mean, not an interquartile mean).
+        worst_cost: cost of the costliest episode of all tasks and seeds.
     """
 
     method: str
@@ -73,29 +74,30 @@ class Summary:
 def interquartile_mean(scores: Array) -> Array:
     """Mean of the middle half along the last axis.
 
-    A few failed seeds or hopeless tasks do not decide it, yet it uses more of the scores than a median does (Agarwal et
-    al. 2021, "Deep reinforcement learning at the edge of the statistical precipice").
+    A few failed seeds or hopeless tasks hardly change it, and it uses more of the scores than a median (Agarwal et al.
+    2021, "Deep reinforcement learning at the edge of the statistical precipice").
     """
     return np.asarray(trim_mean(scores, 0.25, axis=-1))
 
 
 def mean(scores: Array) -> Array:
-    """Along the last axis."""
+    """Mean along the last axis."""
     return np.asarray(scores.mean(axis=-1))
 
 
 def estimate(scores: Array, statistic: Callable[[Array], Array]) -> Estimate:
-    """A statistic of all scores with its percentile bootstrap interval over seeds and tasks.
+    """A statistic of all scores, with its percentile bootstrap interval over seeds and tasks.
 
-    Seeds and tasks are crossed: every seed is tried on the same tasks, so scores in a row or a column of the table are
-    not independent, and resampling single scores would give intervals that are too narrow. Rows and columns are
-    resampled instead, each with replacement and independently (Owen 2007, "The pigeonhole bootstrap", where this is
-    shown to err on the wide side, slightly). The interval then speaks of other seeds and of other tasks of the family.
-    A dimension of length 1 cannot be resampled and is held fixed: with one seed the interval is over tasks alone.
+    Seeds and tasks are crossed: every seed is tested on the same tasks. So scores in a row or in a column of the table
+    are not independent, and resampling single scores would give intervals that are too narrow. Rows and columns are
+    resampled instead, each with replacement and independently (Owen 2007, "The pigeonhole bootstrap", shows that the
+    resulting intervals are slightly too wide). The interval is then valid for other seeds and other tasks of the
+    family. A dimension of length 1 cannot be resampled and is held fixed: with one seed the interval is over tasks
+    only.
 
     Args:
-        scores: (seeds, tasks).
-        statistic: reduces the last axis of (..., n).
+        scores: scores, (seeds, tasks).
+        statistic: function that reduces the last axis, (..., n) -> (...).
     """
     if scores.size == 1:
         return Estimate(scores.item(), math.nan, math.nan)
@@ -115,7 +117,7 @@ def estimate(scores: Array, statistic: Callable[[Array], Array]) -> Estimate:
 
 
 def _pick(scores: Array, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Array:
-    """The scores of some rows (..., n) in some columns (..., m), (..., n m)."""
+    """The scores of given rows, (..., n), in given columns, (..., m), as (..., n m)."""
     return scores[rows[..., :, None], columns[..., None, :]].reshape(*rows.shape[:-1], -1)
 
 
@@ -145,7 +147,7 @@ def _summarise_group(method: str, step: int, rows: Sequence[Row]) -> Summary:
 
 
 def table(rows: Sequence[Row], name: str) -> Array:
-    """One quantity of one arm at one step, (seeds, tasks); every seed must have the same tasks."""
+    """The column `name` of the rows of one arm and step, as (seeds, tasks); every seed must have the same tasks."""
     seeds, tasks = (list(dict.fromkeys(row[key] for row in rows)) for key in ("seed", "task"))
     values = {(row["seed"], row["task"]): float(row[name]) for row in rows}
     return np.array([[values[seed, task] for task in tasks] for seed in seeds])

@@ -1,4 +1,4 @@
-"""What a meta-test prints."""
+"""The tables that a meta-test prints."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from cmaml_pl.evaluation.statistics import Estimate, Summary
 
 
 def summary_table(summaries: Sequence[Summary]) -> Table:
-    """A line for each arm and step, with 95% intervals."""
+    """A table with a line for each arm and step, with 95% intervals."""
     table = Table(
         "arm",
         "step",
@@ -36,7 +36,10 @@ def summary_table(summaries: Sequence[Summary]) -> Table:
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Which arms are better than which after the last step, in so far as their intervals do not overlap."""
+    """A table that says for each arm which others it is better than after the last step.
+
+    An arm counts as better only if the two intervals do not overlap.
+    """
     last = max(summary.step for summary in summaries)
     arms = [summary for summary in summaries if summary.step == last]
     table = Table(
