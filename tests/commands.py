@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -23,6 +24,9 @@ from cmaml_pl.cli import main
 ROOT = Path(__file__).parents[1]
 FORKS = sys.platform == "linux"
 """Whether commands are forked; macOS's own libraries do not survive that, so there they are started anew."""
+
+LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:.*\n)*?\S+\.AlreadyJoinedError: .*\n"
+"""What a thread of W&B says, now and then, when a process ends before it; nothing is lost by it."""
 
 
 class Fork:
@@ -117,7 +121,8 @@ class Command:
     def printed(self) -> str:
         """What it has printed, so far, on either stream."""
         file = self._output.fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode()  # the place in the file is the command's
+        text = os.pread(file, os.fstat(file).st_size, 0).decode()  # the place in the file is the command's
+        return re.sub(LATE_THREAD, "", text)
 
     def close(self) -> None:
         """Kill it where it runs, and forget what it has printed."""

@@ -162,7 +162,7 @@ def test_runs_of_different_experiments_are_not_compared(trained, tmp_path):
 
 def test_a_sweep_file_with_a_typo_is_refused_before_anything_is_created(tmp_path, monkeypatch):
     folder = shutil.copytree(conf_dir(), tmp_path / "conf")
-    monkeypatch.setattr(loading, "conf_dir", lambda: folder)
+    monkeypatch.setattr(loading, "conf_dir", lambda: folder)  # in place of the package's own
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     file, good = folder / "sweep/nav2d.yaml", (folder / "sweep/nav2d.yaml").read_text()

@@ -19,14 +19,6 @@ PATH = f"{ENTITY}/cmaml_pl/{SWEEP}"
 METRIC = "val/post/penalised_return"
 
 
-def end(agent):
-    """What it has printed when it has ended well; what W&B's threads say as it goes, and may say, is W&B's affair."""
-    assert agent.process.wait(300) == 0, agent.printed
-    told = agent.printed.partition("Received exit command")[0]
-    assert "Traceback" not in told, told
-    return told
-
-
 def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tmp_path):
     trials = {  # whose ids look like numbers
         "00123456": {"outer.lr": 1e-05, "inner.max_kl": 0.02, "rollout.workers": None},
@@ -37,8 +29,7 @@ def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tm
     with WandbServer(trials) as server:
         env = {**server.environment, "WANDB_SILENT": "false"}
         assert f"make agent SWEEP={PATH}" in cmaml("sweep", "exp=nav2d", *tiny, cwd=tmp_path, env=env)
-        with started("cmaml_pl", "agent", f"sweep={PATH}", cwd=tmp_path, env=env) as agent:
-            printed = end(agent)
+        printed = cmaml("agent", f"sweep={PATH}", cwd=tmp_path, env=env)
     for warning in ("Ignoring", "locked", "Warning", "WARNING"):
         assert warning not in printed, printed
     created = yaml.safe_load(server.sweep)
@@ -90,7 +81,8 @@ def test_a_trial_that_is_preempted_goes_on_under_the_next_agent_as_if_it_had_not
                 assert first.running, first.printed
                 time.sleep(0.02)
             first.process.send_signal(signal.SIGTERM)
-            assert "Stopped by SIGTERM" in end(first)
+            first.end()
+            assert "Stopped by SIGTERM" in first.printed
         run, stopped = server.runs[run_id], done(folder)
         assert load_checkpoint(folder.last_checkpoint).iterations == stopped >= 3
         assert run.preempting
@@ -98,8 +90,7 @@ def test_a_trial_that_is_preempted_goes_on_under_the_next_agent_as_if_it_had_not
         assert server.waiting == {run_id: "resume"}
         total = stopped + 3
         server.sweep = server.sweep.replace("train.meta_iterations=1000000", f"train.meta_iterations={total}")
-        with started("cmaml_pl", "agent", f"sweep={PATH}", cwd=tmp_path, env=env) as second:
-            end(second)
+        cmaml("agent", f"sweep={PATH}", cwd=tmp_path, env=env)
     assert list(server.runs) == [run_id]
     assert run.exit_codes == [143, 0]
     assert_all_was_logged(run, folder, total)
