@@ -17,7 +17,8 @@ from cmaml_pl.rollout.task_data import TaskData
 def make_method(name: str, *, region: Mapping[str, Any] | None = None, **fields: Any) -> InnerMethod:
     """The inner method of that name, with some fields of its trust region."""
     method: Any = INNER_METHODS[name](**fields)
-    return replace(method, trust_region=replace(method.trust_region, **(region or {})))
+    changed: InnerMethod = replace(method, trust_region=replace(method.trust_region, **(region or {})))
+    return changed
 
 
 def make_actor(
