@@ -24,6 +24,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
     In addopts, -n would be an error where there is no pytest-xdist, or with `-p no:xdist`.
     """
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of them
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:

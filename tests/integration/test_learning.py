@@ -51,7 +51,7 @@ def test_pretraining_learns_a_task_by_heart_whose_straight_way_costs_too_much(se
     at a cost of 4 at most; with lambda frozen at 0 it is 1.06, at a cost of 35; without steps it stays where it began.
     """
     one = ["arm=pretrain", "tasks.train=1", "train.tasks_per_batch=1", "rollout.envs_per_task=20"]
-    config = load(seed, *one, "inner.cost_limit=5", "train.meta_iterations=30")
+    config = load(seed, *one, "inner.cost_limit=5", "train.meta_iterations=25")
     datamodule, limit = build_datamodule(config), config.inner.cost_limit
     third = split_tasks(dataclasses.replace(config.tasks, train=3), "train", cost_limit=limit)[2]
     datamodule.splits["train"] = [third]

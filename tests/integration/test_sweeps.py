@@ -21,8 +21,13 @@ METRIC = "val/post/penalised_return"
 
 def test_the_trials_of_a_sweep_reach_the_training_and_their_metric_the_server(tmp_path):
     trials = {  # whose ids look like numbers
-        "00123456": {"outer.lr": 1e-05, "inner.max_kl": 0.02, "rollout.workers": None},
-        "12345e67": {"outer.lr": 0.004, "inner.max_kl": 0.005, "safety.dead_band": True, "policy.hidden": [8, 8]},
+        "00123456": {"outer.lr": 1e-05, "inner.trust_region.max_kl": 0.02, "rollout.workers": None},
+        "12345e67": {
+            "outer.lr": 0.004,
+            "inner.trust_region.max_kl": 0.005,
+            "safety.dead_band": True,
+            "policy.hidden": [8, 8],
+        },
     }
     swept = load_sweep("nav2d")["parameters"]
     tiny = [item for item in TINY if item.partition("=")[0] not in swept]

@@ -42,7 +42,6 @@ def test_commands_that_a_user_types_train_go_on_measure_and_export(trained, tmp_
     assert_same_parameters(RunFolder(tmp_path / "runs/nav2d/a"), trained)
     assert "fomaml+trpo_lag" in cmaml("evaluate", "run=runs/nav2d/a", "steps=1", cwd=tmp_path, anew=True)
     assert "largest difference" in cmaml("export", "ckpt=runs/nav2d/a", cwd=tmp_path, anew=True)
-    assert "exp is missing" in cmaml("train", cwd=tmp_path, code=2, anew=True)
 
 
 def test_a_run_that_stops_and_resumes_equals_one_that_does_not(tmp_path):
