@@ -47,8 +47,8 @@ sweep: $(STAMP) ## create a W&B sweep from conf/sweep: EXP=point_goal [ARGS="key
 agent: $(STAMP) ## run trials of a W&B sweep: SWEEP=entity/project/id [ARGS="count=3"]
 	@exec $(PY) -m cmaml_pl agent $(if $(SWEEP),'sweep=$(SWEEP)') $(ARGS)
 
-test: $(STAMP) ## run the tests: [ARGS="-k gae"]
-	@exec $(PY) -m pytest $(ARGS)
+test: $(STAMP) ## run the tests on all cores: [ARGS="-k gae"; ARGS="-n 0" for one process]
+	@exec $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## time the navigation engine against Safety-Gymnasium: [ARGS="--quick"]
 	@exec $(PY) -m benchmarks.navigation_speed $(ARGS)

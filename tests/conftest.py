@@ -14,24 +14,6 @@ import torch
 
 torch.set_num_threads(1)
 
-MOST_PROCESSES = 8
-"""That the suite runs in: each imports everything, and takes a gigabyte."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads its options
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run the whole suite in several processes, where not asked otherwise; files that are named, in this one.
-
-    In addopts, -n would be an error where there is no pytest-xdist, or with `-p no:xdist`.
-    """
-    if "PYTEST_XDIST_WORKER" in os.environ:  # this is one of them
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
-    if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None:
-        config.option.numprocesses = min(cores, MOST_PROCESSES)
-        config.option.dist = "worksteal"  # long stretches, so that what a file's tests share is mostly made once
-
 
 @pytest.fixture(autouse=True)
 def _leave_no_trace_in_global_randomness():
