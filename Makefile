@@ -1,4 +1,4 @@
-# One command a job; `make` lists them. Every target that needs the environment creates .venv on its first call.
+# One target for each job; `make` lists them. Every target that needs the environment creates .venv on its first call.
 
 PYTHON ?= python3
 
@@ -18,24 +18,24 @@ STAMP := $(VENV)/.complete
 .DELETE_ON_ERROR:
 .PHONY: help setup train evaluate export study sweep agent test bench bench-ranks parity lint format build lock clean FORCE
 
-help: ## list the targets
+help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 takes another interpreter)
+setup: $(STAMP) ## create .venv and install everything (PYTHON=python3.12 uses another interpreter)
 	@echo '$(VENV) is ready: $(PY) -m cmaml_pl, or make train EXP=point_goal.'
 
 train: $(STAMP) ## meta-train: EXP=point_goal [ARM=maml] [CKPT=runs/.../last.ckpt] [ARGS="key=value ..."]
 	@exec $(PY) -m cmaml_pl train $(if $(EXP),'exp=$(EXP)') $(if $(ARM),'arm=$(ARM)') $(if $(CKPT),'run.resume=$(CKPT)') $(ARGS)
 
-evaluate: $(STAMP) ## meta-test runs: RUN=runs/EXP/RUN_ID or RUN=[A,B,C] [ARGS="steps=3 ..."]
+evaluate: $(STAMP) ## adapt trained runs on held-out test tasks (the meta-test): RUN=runs/EXP/RUN_ID or RUN=[A,B,C] [ARGS="steps=3 ..."]
 	@exec $(PY) -m cmaml_pl evaluate $(if $(RUN),'run=$(RUN)') $(ARGS)
 
-export: $(STAMP) ## write a policy as safetensors, JSON and ONNX: CKPT=runs/.../last.ckpt [ARGS="out=FOLDER"]
+export: $(STAMP) ## export a policy as safetensors, JSON and ONNX: CKPT=runs/.../last.ckpt [ARGS="out=FOLDER"]
 	@exec $(PY) -m cmaml_pl export $(if $(CKPT),'ckpt=$(CKPT)') $(ARGS)
 
 comma := ,
 space := $(subst ,, )
-study: $(STAMP) ## train arms and seeds, then compare them; again goes on: EXP=nav2d [ARMS="cmaml maml"] [SEEDS="0 1"] [JOBS=2]
+study: $(STAMP) ## train arms with seeds and compare them; a second call continues: EXP=nav2d [ARMS="cmaml maml"] [SEEDS="0 1"] [JOBS=2]
 	@printf '%s\n' $(foreach seed,$(SEEDS),$(foreach arm,$(ARMS),$(arm) $(seed))) | xargs -P $(JOBS) -n 2 sh -c 'echo "$$0, seed $$1"; \
 		$(PY) -m cmaml_pl train exp=$(EXP) arm=$$0 seed=$$1 run.id=$$0-s$$1 run.resume=auto quiet=true $(ARGS) || exit 255'
 	@exec $(PY) -m cmaml_pl evaluate steps=$(STEPS) run=[$(subst $(space),$(comma),$(strip \
@@ -47,25 +47,25 @@ sweep: $(STAMP) ## create a W&B sweep from conf/sweep: EXP=point_goal [ARGS="key
 agent: $(STAMP) ## run trials of a W&B sweep: SWEEP=entity/project/id [ARGS="count=3"]
 	@exec $(PY) -m cmaml_pl agent $(if $(SWEEP),'sweep=$(SWEEP)') $(ARGS)
 
-test: $(STAMP) ## run the tests: [ARGS="-k gae"]
-	@exec $(PY) -m pytest $(ARGS)
+test: $(STAMP) ## run the tests on all cores: [ARGS="-k gae"; ARGS="-n 0" for one process]
+	@exec $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## time the navigation engine against Safety-Gymnasium: [ARGS="--quick"]
 	@exec $(PY) -m benchmarks.navigation_speed $(ARGS)
 
-bench-ranks: $(STAMP) ## time several processes, communication against computation: [ARGS="--ranks 1 2 4"]
+bench-ranks: $(STAMP) ## time several processes and their communication: [ARGS="--ranks 1 2 4"]
 	@exec $(PY) -m benchmarks.ranks $(ARGS)
 
-parity: $(STAMP) ## hold the navigation engine's numbers against Safety-Gymnasium's: [ARGS="exact --seeds 1"]
+parity: $(STAMP) ## compare the navigation engine's numbers with Safety-Gymnasium's: [ARGS="exact --seeds 1"]
 	@exec $(PY) -m benchmarks.navigation_parity $(ARGS)
 
-lint: $(STAMP) ## check style, format and types
+lint: $(STAMP) ## check style, format, types and the order of imports
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache --no-logo
 
-format: $(STAMP) ## format the code and mend what ruff can mend
+format: $(STAMP) ## format the code and fix what ruff can fix
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
@@ -75,7 +75,7 @@ build: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl
 
 # Resolved in an environment of its own. Two things are left out: the name of a build (torch==2.13.0+cpu would be the CPU
 # build alone; torch==2.13.0 is any), and the CUDA packages, which not every build needs and torch itself pins.
-lock: ## make requirements.lock anew from pyproject.toml (use the oldest supported Python: PYTHON=python3.11)
+lock: ## write requirements.lock from pyproject.toml (use the oldest supported Python: PYTHON=python3.11)
 	@$(check_python)
 	@echo 'Resolving the dependencies in a fresh environment; this takes some minutes.'
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
@@ -86,7 +86,7 @@ lock: ## make requirements.lock anew from pyproject.toml (use the oldest support
 		grep -vE '^(nvidia-|cuda-|triton)' "$$tmp/freeze" | sed 's/+.*//' >> "$$tmp/lock" && \
 		cp "$$tmp/lock" requirements.lock
 
-clean: ## remove .venv, caches and builds (runs/ stays)
+clean: ## remove .venv, caches and builds (runs/ is kept)
 	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
 	@find src callbacks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,7 @@
-"""What navigation_speed.py measures, each a class whose objects live through all repeats, in a process of their own."""
+"""The contenders that navigation_speed.py measures.
+
+Each contender is a class. Its object lives in a process of its own, through all repeats.
+"""
 
 import math
 import re
@@ -22,33 +25,34 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
 
 SLICES = 10
-"""Of a repeat: the collector hands over a batch in each."""
+"""Number of slices of a repeat; in each slice the collector gives one batch."""
 LEAST_WORLDS = 64
 PHYSICS_WORLDS, PHYSICS_LAYOUTS = 128, 32
-"""Worlds of bare physics, which more make no faster, and layouts that they share."""
+"""Number of worlds of bare physics (more worlds make it no faster), and number of layouts that these worlds share."""
 PHYSICS_SECONDS = 0.5
-"""About how long a slice of bare physics takes, which is as fast early in an episode as late."""
+"""About how long a slice of bare physics takes, s. It may be short, because bare physics is as fast early in an episode
+as late."""
 MEMORY_STEPS = 20
 LOG_STD = -0.5  # cmaml_pl's default
 
 
 class Contender(Protocol):
-    """Something with figures to give; `worlds` says of how many worlds."""
+    """Something that can be measured; `worlds` is the number of its worlds."""
 
     worlds: int
 
     def measure(self) -> float:
-        """One more figure: environment steps per second of a slice, or MiB."""
+        """One more measurement: environment steps per second in one slice, or memory in MiB."""
 
     def close(self) -> None:
-        """End its processes."""
+        """End the contender's own processes."""
 
 
 class Policy(TensorDictModuleBase):
     """A random 64x64 tanh Gaussian policy: observations (..., D) -> actions (..., A), float32.
 
-    It is to run on one thread, as cmaml_pl's updates do: PyTorch's threads, waiting for work, take a fifth of two cores
-    away from physics.
+    It must run on one thread, as cmaml_pl's updates do. With more threads, those of PyTorch wait for work, and this
+    takes a fifth of two cores away from the physics.
     """
 
     in_keys = ("observation",)
@@ -61,29 +65,30 @@ class Policy(TensorDictModuleBase):
 
     @torch.no_grad()
     def act(self, observation: Tensor) -> Tensor:
-        """Samples actions."""
+        """Random actions for observations, (..., D) -> (..., A)."""
         loc, scale = self._actor(observation)
         action: Tensor = loc + scale * torch.randn_like(loc)
         return action
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Adds the action."""
+        """The tensordict, with the action added."""
         return tensordict.set("action", self.act(tensordict["observation"]))
 
 
 class Engine:
-    """NavigationEnv through TorchRL's collector.
+    """NavigationEnv, stepped through TorchRL's collector.
 
-    It runs fewer worlds than it may where a repeat would outlast `window`, by its speed when tried with a few: a slow
-    id loses nothing by that, for its batched steps still take long beside what they cost regardless of the worlds.
+    It first measures its speed with few worlds. If a repeat with `most_worlds` worlds would take longer than `window`,
+    it runs fewer worlds. For a slow id this hardly changes the result: its steps still take long compared with the part
+    of their time that does not depend on the number of worlds.
 
     Args:
         env_id: Safety-Gymnasium id.
-        mode: the engine's.
-        most_worlds: worlds that it may run.
-        steps: of every world in a repeat.
+        mode: mode of the engine, "fast" or "exact".
+        most_worlds: largest number of worlds.
+        steps: number of steps of every world in a repeat.
         window: about how long a repeat may last, s.
-        threads: of the physics.
+        threads: number of threads of the physics.
     """
 
     def __init__(self, env_id: str, mode: str, most_worlds: int, steps: int, window: float, threads: int) -> None:
@@ -110,10 +115,10 @@ class Engine:
             auto_register_policy_transforms=False,
         )
         self._batches = iter(self._collector)
-        self.measure()  # with the first reset and all that is made on first use
+        self.measure()  # not counted: it includes the first reset and everything that is built on first use
 
     def measure(self) -> float:
-        """Steps per second; the slices of a repeat hold one reset of every world, at whatever step they start."""
+        """Steps per second in one slice. All slices of a repeat together include one reset of every world."""
         start = time.perf_counter()
         frames = next(self._batches).numel()
         return float(frames / (time.perf_counter() - start))
@@ -124,13 +129,13 @@ class Engine:
 
 
 class VectorEnv:
-    """safety_gymnasium.vector, its asynchronous environment, with a process for each of its worlds.
+    """The asynchronous environment of safety_gymnasium.vector, with one worker process per world.
 
     Args:
         env_id: Safety-Gymnasium id.
-        worlds: and workers.
-        steps: of every world in a repeat.
-        as_is: whether resets stay as they are, instead of as cmaml_pl's import makes them.
+        worlds: number of worlds, and of workers.
+        steps: number of steps of every world in a repeat.
+        as_is: whether Safety-Gymnasium's own resets are used, not those that cmaml_pl's import makes cheap.
     """
 
     def __init__(self, env_id: str, worlds: int, steps: int, *, as_is: bool) -> None:
@@ -143,7 +148,7 @@ class VectorEnv:
         self._policy = Policy(self._observation.shape[-1], self._env.action_space.shape[-1])
 
     def measure(self) -> float:
-        """Steps per second; the slices of a repeat hold one reset of every world."""
+        """Steps per second in one slice. All slices of a repeat include one reset of every world."""
         start = time.perf_counter()
         for _ in range(self._steps):
             action = self._policy.act(torch.from_numpy(self._observation).float())
@@ -151,12 +156,12 @@ class VectorEnv:
         return self.worlds * self._steps / (time.perf_counter() - start)
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
+        """End the workers, whatever they are doing."""
         self._env.close(terminate=True)
 
 
 def _restore_resets() -> None:
-    """Undo what cmaml_pl's import does to Safety-Gymnasium's resets, in this process and in its forks."""
+    """Undo the change of Safety-Gymnasium's resets by cmaml_pl's import, in this process and in its later forks."""
     import safety_gymnasium.world
     import xmltodict
     import yaml
@@ -165,14 +170,15 @@ def _restore_resets() -> None:
 
 
 class Physics:
-    """What MuJoCo takes for the calls of a step, 10 x mj_step and 1 x mj_forward: nothing else, in threads.
+    """Only MuJoCo's calls of an environment step, 10 x mj_step and 1 x mj_forward, in threads.
 
-    mujoco.batch gives the numbers of one MjData a world to the bit, at less than the cost of a loop over them.
+    mujoco.batch gives results that are equal to the bit to those of one MjData per world, and takes less time than a
+    loop over them.
 
     Args:
         env_id: Safety-Gymnasium id.
         mode: "fast" lets things at rest sleep, "exact" does not.
-        threads: the caller's included.
+        threads: number of threads, including that of the caller.
     """
 
     def __init__(self, env_id: str, mode: str, threads: int) -> None:
@@ -182,14 +188,14 @@ class Physics:
         self._gremlins = task._mocaps.get("gremlins")
         self._batch = Batch(models[0], self.worlds, threads, persistent=True)
         self._batch.set_models([models[world % len(models)] for world in range(self.worlds)])
-        # a random policy's last layer is small (gain 0.01): its actions are its noise
+        # the last layer of a random policy is small (gain 0.01), so its actions are nearly pure noise
         noise = np.random.default_rng(0).standard_normal((97, self.worlds, self._model.nu))
         self._actions = np.clip(math.exp(LOG_STD) * noise, *self._model.actuator_ctrlrange.T)
         self._done, self._steps = 0, 10
         self._steps = max(1, round(self.measure() * PHYSICS_SECONDS / self.worlds))
 
     def measure(self) -> float:
-        """Steps per second."""
+        """Environment steps per second in one slice."""
         start = time.perf_counter()
         for _ in range(self._steps):
             self._done += 1
@@ -206,7 +212,7 @@ class Physics:
         return self.worlds * self._steps / (time.perf_counter() - start)
 
     def _with_gremlins(self, step: int, action: Any) -> Any:
-        """Controls and the places that Gremlins.move gives before each mj_step, (worlds, frameskip, A + 3 gremlins)."""
+        """Controls and the gremlins' positions (Gremlins.move) per mj_step, (worlds, frameskip, A + 3 gremlins)."""
         phase = (step * self._frameskip + np.arange(self._frameskip)) * self._model.opt.timestep
         height = np.full(self._frameskip, self._gremlins.size)
         x, y = np.sin(phase) * self._gremlins.travel, np.cos(phase) * self._gremlins.travel
@@ -215,17 +221,20 @@ class Physics:
         return np.concatenate([np.repeat(action[:, None], self._frameskip, axis=1), places], axis=-1)
 
     def close(self) -> None:
-        """Nothing to end: the threads go with the process."""
+        """Does nothing, because the threads end with the process."""
 
 
 def _compile_models(env_id: str, *, sleeping: bool) -> tuple[list[mujoco.MjModel], Any]:
-    """The models of PHYSICS_LAYOUTS layouts as Safety-Gymnasium writes them, less what is only seen, and its task."""
+    """Models of PHYSICS_LAYOUTS layouts, and Safety-Gymnasium's task.
+
+    The models are those that Safety-Gymnasium writes, but without textures, which only a camera sees.
+    """
     env = import_safety_gymnasium().make(env_id).unwrapped
     models = []
     for seed in range(PHYSICS_LAYOUTS):
         env.reset(seed=seed)
         xml = re.sub(r"<texture\b[^>]*>(</texture>)?|\btexture=\"[^\"]*\"", "", env.task.world.xml_string)
-        # njmax and nconmax make an arena of 450 MiB a world
+        # replaces njmax and nconmax, for which MuJoCo would reserve 450 MiB per world
         xml, found = re.subn(r"<size\b[^>]*>(</size>)?", '<size memory="16M"/>', xml)
         assert found == 1, f"{env_id} has {found} <size> elements"
         model = mujoco.MjModel.from_xml_string(xml)
@@ -236,12 +245,12 @@ def _compile_models(env_id: str, *, sleeping: bool) -> tuple[list[mujoco.MjModel
 
 
 class Memory:
-    """By how much making `worlds` worlds of the engine and stepping them a little makes this process grow."""
+    """By how much the memory of this process grows when `worlds` worlds of the engine are made and stepped a little."""
 
     def __init__(self, env_id: str, mode: str, worlds: int, threads: int) -> None:
         self.worlds = worlds
         self._make = partial(NavigationEnv, env_id, mode=mode, num_threads=threads)
-        self._run(self._make(num_envs=1))  # imports, and what one environment of any size needs
+        self._run(self._make(num_envs=1))  # before measuring: imports, and what any environment needs
 
     def _run(self, env: NavigationEnv) -> NavigationEnv:
         state = env.reset()
@@ -250,7 +259,7 @@ class Memory:
         return env
 
     def measure(self) -> float:
-        """MiB."""
+        """Growth of the resident memory, MiB."""
         before = resident_memory()
         env = self._run(self._make(num_envs=self.worlds))
         grown = resident_memory() - before
@@ -258,11 +267,11 @@ class Memory:
         return grown
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing, because there are no processes to end."""
 
 
 def resident_memory() -> float:
-    """Resident set of this process, MiB."""
+    """Resident memory of this process, MiB."""
     status = Path("/proc/self/status")
     if not status.exists():
         raise UserError("the resident memory of a process is read from /proc, which only Linux has.")

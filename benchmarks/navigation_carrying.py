@@ -1,4 +1,7 @@
-"""Agents of twins are carried to where something happens, which random actions find now and then only."""
+"""Carries the agents of twins to places where something happens, because random actions rarely lead there.
+
+Twins are a world of the engine and the same world in safety_gymnasium, see navigation_twins.py.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -9,15 +12,15 @@ from benchmarks.navigation_twins import BOX, COLLIDING, Array, Both, Twins, touc
 
 
 class Carrier:
-    """Takes an agent, or in Push the box, to where something happens, by the same write on both sides.
+    """Moves an agent, or in Push the box, to a place where something happens, equally on both sides of the twins.
 
-    Random actions reach a goal or touch a vase now and then only, and never some of the rarer things.
+    With random actions an agent reaches a goal or touches a vase only sometimes, and some rarer things never.
 
     Args:
-        twins: whose agents are carried.
+        twins: the worlds whose agents are carried.
 
     Attributes:
-        kinds: of the places in this task; "goal" comes first and last.
+        kinds: kinds of places in this task; "goal" comes first and last.
     """
 
     _TRIES = 5
@@ -27,26 +30,30 @@ class Carrier:
         names = [settings.name for settings in twins.originals[0].task._obstacles]
         goal = ["goal"] if "goal" in names else []
         self.kinds = [*goal, *(name for name in names if name in ("hazards", "sigwalls", *COLLIDING)), *goal]
-        self._due: dict[int, tuple[str, int]] = {}  # world -> kind, tries left
+        self._due: dict[int, tuple[str, int]] = {}  # world -> (kind of place, tries left)
 
     def carry_all(self, kind: str | None) -> None:
-        """Before a step: take the agents of all worlds to a thing of `kind`, or where they have not got to yet."""
+        """Before a step: carry the agents of all worlds to a thing of `kind`.
+
+        With None, carry only those agents that have not reached the place of an earlier call.
+        """
         if kind is not None:
             self._due = dict.fromkeys(range(len(self._twins.originals)), (kind, self._TRIES))
         for world, (due, tries) in list(self._due.items()):
-            # a light thing that is touched from the side may be gone at the end of a step; from above it stays
+            # a light thing that is touched from the side may have moved away by the end of the step; touched from above
+            # it stays
             self.carry(world, due, above=tries < self._TRIES - 1)
             self._due[world] = (due, tries - 1)
 
     def see(self, both: Both, touched: Sequence[set[str]]) -> None:
-        """After a step: who has got there need not be taken there again."""
+        """After a step: note which agents have reached their place, so that they are not carried there again."""
         for world, (due, tries) in list(self._due.items()):
             there = both.reached[world] if due == "goal" else due not in COLLIDING or due in touched[world]
             if there or tries == 0:
                 del self._due[world]
 
     def carry(self, world: int, kind: str, *, above: bool = False) -> bool:
-        """Take the agent of a world to a thing of `kind`, or onto it; False where there is no free place to put it."""
+        """Carry the agent of a world to a thing of `kind`, or (`above`) onto it; False if there is no free place."""
         qpos = next(self._states(world, kind, above), None)
         if qpos is not None:
             self._twins.write_joints(world, qpos)
@@ -68,7 +75,10 @@ class Carrier:
 
 
 def _geoms(task: Any, kind: str) -> set[str]:
-    """Names of the geoms of the thing that an agent is to touch: the goal's button, another button, or the first."""
+    """Names of the geoms of the thing of `kind` that an agent is carried to.
+
+    For "goal" it is the goal button, for "buttons" another button, and for other kinds their first thing.
+    """
     if kind == "goal":
         return {f"button{task.buttons.goal_button}"}
     if kind == "buttons":
@@ -83,7 +93,7 @@ def _around(centre: Array, radius: float) -> list[Array]:
 
 
 def _clear_states(task: Any, body: str, targets: Iterable[Array]) -> Iterator[Array]:
-    """Joints with the body at a target where it touches nothing but the floor."""
+    """Joint positions qpos with the body at one of the targets, if it touches nothing but the floor there."""
     scratch = mujoco.MjData(task.model)
     for target in targets:
         qpos = _moved(task, body, target)
@@ -92,9 +102,10 @@ def _clear_states(task: Any, body: str, targets: Iterable[Array]) -> Iterator[Ar
 
 
 def _touching_states(task: Any, things: set[str]) -> Iterator[Array]:
-    """Joints with the agent a little in a thing, and in nothing else: it comes nearer until they touch.
+    """Joint positions qpos with the agent slightly inside a thing, and inside nothing else.
 
-    A little: of a mere touch nothing may be left at the end of a step.
+    The agent is moved nearer until the two touch, and then a little further, because a mere touch may be over at the
+    end of a step.
     """
     scratch = mujoco.MjData(task.model)
     centre = task.data.geom(max(things)).xpos[:2].copy()
@@ -112,7 +123,7 @@ def _touching_states(task: Any, things: set[str]) -> Iterator[Array]:
 
 
 def _onto_states(task: Any, things: set[str]) -> Iterator[Array]:
-    """Joints with the agent on top of a thing: it comes down until they touch."""
+    """Joint positions qpos with the agent on top of a thing: the agent is lowered until the two touch."""
     scratch = mujoco.MjData(task.model)
     qpos = _moved(task, "agent", task.data.geom(max(things)).xpos[:2])
     height = task.model.jnt_qposadr[task.model.body("agent").jntadr[0]] + 2
@@ -136,10 +147,10 @@ def _collide(model: Any, data: Any, qpos: Array) -> Any:
 
 
 def _moved(task: Any, body: str, target: Array) -> Array:
-    """Joints with the body's origin above a point, (nq,)."""
+    """Joint positions qpos, (nq,), with the body's origin moved above the point `target`."""
     model, qpos = task.model, task.data.qpos.copy()
     address = model.jnt_qposadr[model.body(body).jntadr[0]]
-    if not _is_free(model, body):  # Point: two slides along the axes that it started with
+    if not _is_free(model, body):  # Point has two slide joints along the axes of its first pose
         rotation = np.zeros(9)
         mujoco.mju_quat2Mat(rotation, model.body(body).quat)
         target = rotation.reshape(3, 3)[:2, :2].T @ (target - model.body(body).pos[:2])

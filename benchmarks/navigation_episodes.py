@@ -1,4 +1,4 @@
-"""Whole episodes of the navigation engine in both modes, and whether they are the same on average."""
+"""Runs whole episodes of the navigation engine in both modes, and tests whether they are the same on average."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,25 +18,25 @@ from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.runs.checkpoints import load_checkpoint
 
 LEVEL = 0.99
-"""Of the confidence intervals."""
+"""Level of the confidence intervals."""
 
 Policy = Callable[[Array], Array]
-"""Observations (W, D) to actions (W, A)."""
+"""Observations (W, D) -> actions (W, A), for W worlds."""
 MakePolicy = Callable[[NavigationEnv, int], Policy]
-"""From an environment and a seed."""
+"""An environment and a seed -> a policy."""
 
 
 def random_policy(env: NavigationEnv, seed: int) -> Policy:
-    """Random actions that drift, so that agents get about."""
+    """A policy with random actions that drift, so that agents move around, see Drift."""
     draw = Drift(env.worlds.definition.task.action_space, env.batch_size[1], seed)
     return lambda observation: draw()
 
 
 def trained_policy(actor: GaussianActor, env: NavigationEnv, seed: int) -> Policy:
-    """Actions drawn from an actor.
+    """A policy that draws its actions from an actor.
 
     Raises:
-        UserError: the actor is one for other observations or actions.
+        UserError: the actor is for observations or actions of other sizes.
     """
     sizes = (actor.normaliser.mean.numel(), actor.log_std.numel())
     if sizes != (env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]):
@@ -52,7 +52,7 @@ def trained_policy(actor: GaussianActor, env: NavigationEnv, seed: int) -> Polic
 
 
 def load_actor(checkpoint: Path) -> GaussianActor:
-    """The actor of a checkpoint of training, with its observation normaliser."""
+    """The actor in a training checkpoint, with its observation normaliser."""
     stored = load_checkpoint(checkpoint).content["state_dict"]
     state = {name.removeprefix("actor."): value for name, value in stored.items() if name.startswith("actor.")}
     widths = [value.shape for name, value in state.items() if name.startswith("mean.") and name.endswith(".weight")]
@@ -68,7 +68,7 @@ def load_actor(checkpoint: Path) -> GaussianActor:
 
 
 def run_episodes(env: NavigationEnv, policy: Policy) -> dict[str, Array]:
-    """One episode in each world, (W,) each: return, cost, goals reached and mean displacement of vases, m."""
+    """Run one episode in each world. Return name -> (W,): return, cost, goals, and mean vase displacement, m."""
     worlds: NavigationWorlds = env.worlds
     every = np.arange(env.batch_size.numel())
     low, high = env.action_spec.space.low[0].numpy(), env.action_spec.space.high[0].numpy()
@@ -114,11 +114,11 @@ class Means:
         env_id: Safety-Gymnasium id.
         policy: "random", or the checkpoint of the trained one.
         quantity: what was measured.
-        episodes: of each mode.
+        episodes: number of episodes in each mode.
         exact: mean in exact mode.
         fast: mean in fast mode.
-        difference: of the means: fast less exact, episode i of both with the same layouts and the same random numbers.
-        agrees: whether the interval of the difference holds 0.
+        difference: mean of fast minus exact, where episode i has the same layouts and random numbers in both modes.
+        agrees: whether the interval of the difference contains 0.
     """
 
     env_id: str
@@ -132,10 +132,10 @@ class Means:
 
 
 def compare_means(env_id: str, name: str, make_policy: MakePolicy, *, episodes: int, seed: int) -> list[Means]:
-    """Run `episodes` episodes in each mode, and compare what they gave on average.
+    """Run `episodes` episodes in each mode, and compare the means of their quantities.
 
-    Episode i has the same seed in both modes: the modes differ from the first touched vase on, and the layouts, which
-    most of the variance comes from, cancel in the difference.
+    Episode i has the same seed in both modes, and the modes differ only from the first touched vase on. The layouts,
+    from which most of the variance comes, therefore cancel in the difference.
     """
     samples = {}
     for mode in ("exact", "fast"):
@@ -152,7 +152,7 @@ def compare_means(env_id: str, name: str, make_policy: MakePolicy, *, episodes: 
 
 
 def means_table(means: Sequence[Means]) -> Table:
-    """One row a quantity."""
+    """A table with one row per quantity."""
     columns = ("task", "policy", "mean of an episode's", "episodes", "exact", "fast", "fast - exact", "")
     table = Table(
         *columns,

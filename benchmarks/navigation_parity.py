@@ -1,20 +1,19 @@
-"""Whether the navigation engine is safety_gymnasium, in three parts.
+"""Tests in three parts whether the navigation engine behaves like safety_gymnasium.
 
-exact               every id the engine runs, in exact mode, beside safety_gymnasium itself: the same observations,
-                    rewards, costs and flags at every step, automatic resets included
-fast-until-contact  the same for fast mode, as long as nothing but the floor touches what may sleep
-fast-distribution   episodes of the engine in exact and in fast mode: the same means of return, cost, goals reached and
-                    displacement of vases
+exact               every id that the engine runs, in exact mode, beside safety_gymnasium itself: observations, rewards,
+                    costs and flags must be the same at every step, also after automatic resets
+fast-until-contact  the same for fast mode, as long as nothing but the floor touches the things that may sleep
+fast-distribution   episodes of the engine in exact and in fast mode: the means of return, cost, goals reached and
+                    displacement of vases must be the same
 """
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.navigation_agreement import Agreement, exact_table
 from benchmarks.navigation_carrying import Carrier
 from benchmarks.navigation_episodes import (
     MakePolicy,
@@ -34,7 +34,6 @@ from benchmarks.navigation_episodes import (
 )
 from benchmarks.navigation_twins import (
     COLLIDING,
-    Both,
     Drift,
     Twins,
     kinds_touched,
@@ -43,68 +42,15 @@ from benchmarks.navigation_twins import (
 )
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from cmaml_pl.errors import UserError
 
 Array = NDArray[np.float64]
 
-TOLERANCE = 1e-6
 _BEYOND = 100
-"""Steps that are compared after an episode's own limit, to go through the automatic reset."""
+"""Number of steps that are compared after the end of an episode, so that the automatic reset is compared as well."""
 _UNTIL_CONTACT_IDS = ("SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyCarGoal2-v0", "SafetyPointPush1-v0")
 _DISTRIBUTION_IDS = ("SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyCarGoal2-v0")
-
-
-@dataclass
-class Agreement:
-    """How far the engine was from safety_gymnasium in one task.
-
-    Attributes:
-        env_id: Safety-Gymnasium id.
-        steps: compared, of all worlds together.
-        resets: automatic ones.
-        goals: reached.
-        costs: steps with a cost.
-        contacts: steps in which the agent touched things of each kind.
-        worst: the largest difference of each quantity.
-        first: where the first difference above the tolerance was, empty for none.
-        missing: what should have happened and did not.
-        seconds: that the comparison took.
-    """
-
-    env_id: str
-    steps: int = 0
-    resets: int = 0
-    goals: int = 0
-    costs: int = 0
-    contacts: dict[str, int] = field(default_factory=dict)
-    worst: dict[str, float] = field(default_factory=dict)
-    first: str = ""
-    missing: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def agrees(self) -> bool:
-        """Whether nothing differs, and all that was to be compared happened."""
-        return not self.first and not self.missing
-
-    def note(self, differences: dict[str, Array], where: str, compared: NDArray[np.bool_]) -> None:
-        """Take in the differences of a step, (W,) each, in the worlds that are compared."""
-        for name, values in differences.items():
-            values = np.where(compared, values, 0.0)
-            self.worst[name] = max(self.worst.get(name, 0.0), float(values.max()))
-            if values.max() > TOLERANCE and not self.first:
-                self.first = f"{name} of world {values.argmax()} {where}"
-
-    def count(self, both: Both, touched: Sequence[set[str]], compared: NDArray[np.bool_]) -> None:
-        """Take in what happened in a step."""
-        self.steps += int(compared.sum())
-        self.goals += int((both.reached & compared).sum())
-        self.costs += int(((both.cost.original > 0) & compared).sum())
-        for world in np.flatnonzero(compared):
-            for kind in touched[world]:
-                self.contacts[kind] = self.contacts.get(kind, 0) + 1
 
 
 def compare_exact(
@@ -116,18 +62,18 @@ def compare_exact(
     horizon: int | None = None,
     amounts: bool = False,
 ) -> Agreement:
-    """Step `worlds` worlds in exact mode beside safety_gymnasium.
+    """Step `worlds` worlds in exact mode beside safety_gymnasium, and return their agreement.
 
-    Actions drift at random. A few times an episode the agents are carried to where something happens: to the goal, into
-    a hazard, to things that they touch, and to the goal again.
+    Actions are random with a drift. A few times in an episode the agents are carried to places where something happens:
+    to the goal, into a hazard, to things that they touch, and to the goal again.
 
     Args:
         env_id: Safety-Gymnasium id.
-        worlds: world i has the seed `seed` + i.
-        steps: of each world; None for an episode and 100 steps of the next.
-        seed: of the layouts and the actions.
-        horizon: steps of an episode, None for the id's own.
-        amounts: whether a cost is what a step's hazards and contacts add up to, rather than 0 or 1.
+        worlds: number of worlds; world i has the seed `seed` + i.
+        steps: number of steps of each world; None for an episode and 100 steps of the next one.
+        seed: seed of the layouts and of the actions.
+        horizon: steps of an episode; None for the id's own.
+        amounts: whether a cost is the sum of what a step's hazards and contacts cost, instead of 0 or 1.
     """
     started = time.perf_counter()
     twins, result = Twins(env_id, worlds, seed=seed, horizon=horizon, amounts=amounts), Agreement(env_id)
@@ -138,7 +84,7 @@ def compare_exact(
     result.note({"observation": twins.reset().difference()}, "at the first reset", every)
     kinds = carrier.kinds
     span = min(horizon, steps)
-    # spread over the last three quarters of the episode
+    # the visits are spread over the last three quarters of the episode
     plan = {round(span * (0.25 + 0.7 * i / len(kinds))): kind for i, kind in enumerate(kinds)}
     for step in range(steps):
         carrier.carry_all(plan.get(step))
@@ -148,7 +94,7 @@ def compare_exact(
         result.count(both, touched, every)
         result.note(both.differences(), f"at step {step}", every)
         if any(both.differences()[flag].any() for flag in ("terminated", "truncated")):
-            break  # from here on they run different episodes
+            break  # from here on the two sides run different episodes
         if both.ended.any():
             result.resets += int(both.ended.sum())
             result.note({"observation": twins.reset_ended(both.ended).difference()}, f"reset after {step}", every)
@@ -165,7 +111,7 @@ def compare_exact(
 def compare_until_contact(env_id: str, *, worlds: int, steps: int | None = None, seed: int = 0) -> Agreement:
     """Step worlds in fast mode beside safety_gymnasium, each until something touches a vase or the box.
 
-    Arguments as for `compare_exact`; `steps` None for one episode.
+    The arguments and the result are those of `compare_exact`, but `steps` None means one episode.
     """
     started = time.perf_counter()
     twins, result = Twins(env_id, worlds, seed=seed, mode="fast"), Agreement(env_id)
@@ -188,29 +134,8 @@ def compare_until_contact(env_id: str, *, worlds: int, steps: int | None = None,
     return result
 
 
-def exact_table(results: Sequence[Agreement], title: str) -> Table:
-    """One row a task."""
-    quantities = ("observation", "reward", "cost")
-    table = Table(
-        title=title,
-        caption=f"largest differences (at most {TOLERANCE:g}, none of flags), steps with a cost or in contact, seconds",
-    )
-    for column in ("task", "steps", *quantities, "resets", "goals", "costly", "in contact with", "s", ""):
-        words = column in ("in contact with", "")
-        table.add_column(column, justify="left" if words or column == "task" else "right", no_wrap=not words)
-    for result in results:
-        touched = ", ".join(f"{kind} {count}" for kind, count in sorted(result.contacts.items()))
-        verdict = "equal" if result.agrees else result.first or f"without {' and '.join(result.missing)}"
-        worst = (f"{result.worst.get(name, math.inf):.1e}" for name in quantities)
-        happened = (result.resets, result.goals, result.costs)
-        table.add_row(
-            result.env_id, str(result.steps), *worst, *map(str, happened), touched, f"{result.seconds:.0f}", verdict
-        )
-    return table
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("exact", "fast-until-contact", "fast-distribution")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
@@ -234,7 +159,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def compare_all(
     compare: Callable[..., Agreement], ids: Sequence[str], arguments: argparse.Namespace, progress: Console
 ) -> list[Agreement]:
-    """Run a comparison for every id, in `arguments.jobs` processes."""
+    """The results of a comparison for every id, run in `arguments.jobs` processes."""
     one = partial(compare, worlds=arguments.seeds, steps=arguments.steps, seed=arguments.seed)
     results: list[Agreement] = []
 
@@ -253,7 +178,10 @@ def compare_all(
 
 
 def compare_distributions(arguments: argparse.Namespace) -> list[Means]:
-    """The random policy on the ids of the part; and the trained one, by default on those that share its agent."""
+    """The means of both modes: for the random policy and, if there is one, for the trained policy.
+
+    By default the trained policy runs only on the first two ids of the part, which have the same agent.
+    """
     policies: list[tuple[str, MakePolicy, Sequence[str]]] = [("random", random_policy, _DISTRIBUTION_IDS)]
     if arguments.policy is not None:
         trained = partial(trained_policy, load_actor(arguments.policy))
@@ -266,9 +194,12 @@ def compare_distributions(arguments: argparse.Namespace) -> list[Means]:
 
 
 def main() -> int:
-    """Run the parts and print what they found; 1 if the engine is not safety_gymnasium."""
+    """Run the parts, print their results, and return the exit code.
+
+    The code is 0 for agreement, 1 if the engine differs from safety_gymnasium, and 2 for bad input.
+    """
     arguments = parse_arguments()
-    # in a file as wide as the tables
+    # output to a file is as wide as the tables
     console, progress = Console(width=None if sys.stdout.isatty() else 150), Console(stderr=True)
     torch.set_num_threads(1)
     report: dict[str, Any] = {}

@@ -1,20 +1,20 @@
 """Environment steps per second of the navigation engine, of Safety-Gymnasium's vector environment and of bare physics.
 
-python -m benchmarks.navigation_speed [--quick] [--ids ID ...] [--out benchmark.json]; all of it takes about 25 minutes
-on two idle cores.
+python -m benchmarks.navigation_speed [--quick] [--ids ID ...] [--out benchmark.json]
 
-Contenders of an id, each alone on the machine while it is timed; all act as a random 64x64 tanh Gaussian policy does:
+Without options it takes about 25 minutes on two idle cores. These contenders are compared for each id. While one is
+timed, the others do nothing, and all of them get actions as a random 64x64 tanh Gaussian policy gives them:
 
 * engine_fast, engine_exact: NavigationEnv through TorchRL's Collector.
-* vector_as_is_N: safety_gymnasium.vector with N worker processes, of which the best N counts.
+* vector_as_is_N: safety_gymnasium.vector with N worker processes; the best N counts.
 * vector_stripped_N: the same with the resets that cmaml_pl's import of the package makes cheap (no skybox, libyaml).
-* physics_fast, physics_exact: the calls of MuJoCo that a step consists of, with sleeping and without, in native
-  threads. No observation, no reset: the limit of whatever steps this physics on these cores.
+* physics_fast, physics_exact: only the MuJoCo calls of a step, with sleeping and without, in native threads. There are
+  no observations and no resets, so that no program can step this physics faster on these cores.
 
-A repeat is one whole episode of every world, the automatic reset included (5 s of bare physics), and its figure the
-steps over the seconds. It is cut into ten slices, in each of which all contenders have their turn, so that a machine
-that is shared or slows down slows all of them; environments live through all repeats. The vector environments take
-about 6 GB of memory, most of it for the skyboxes.
+A repeat is one whole episode of every world, including the automatic reset (for bare physics it is 5 s). Its result is
+the number of steps divided by the seconds. A repeat is cut into ten slices, and in each slice all contenders take their
+turn. So if the machine is shared or slows down, this affects all of them alike. Environments live through all repeats.
+The vector environments take about 6 GB of memory, most of it for the skyboxes.
 """
 
 import argparse
@@ -62,17 +62,17 @@ PARTS = ("engine", "vector", "physics", "memory")
 RIVALS = ("vector_as_is", "vector_stripped", "physics")
 WORKERS = (2, 8)
 MARGIN = 0.9
-"""A number of workers that in the first repeat makes less than this share of the best one's steps/s is given up."""
+"""A number of workers is not measured further if its steps/s in the first repeat are below this share of the best."""
 MEMORY_ID, MEMORY_WORLDS = "SafetyPointGoal2-v0", 1024
 
 Figures = dict[str, list[float]]
-"""Contender -> steps/s of each repeat."""
+"""Name of a contender -> steps/s in each repeat."""
 
 console = Console(highlight=False, width=150)
 
 
 def contenders(env_id: str, options: argparse.Namespace) -> dict[str, Callable[[], Contender]]:
-    """How to build each contender of an id, by name."""
+    """Name -> function that builds the contender, for all contenders of an id."""
     steps = options.steps or check_env_id(env_id, None)
     found: dict[str, Callable[[], Contender]] = {}
     if "engine" in options.only:
@@ -91,7 +91,7 @@ def contenders(env_id: str, options: argparse.Namespace) -> dict[str, Callable[[
 
 
 def measure(env_id: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All repeats of an id: its entry in the JSON file."""
+    """Measure all repeats of an id. Return the entry of the id in the JSON file."""
     figures: Figures = {}
     with ExitStack() as stack:
         running, worlds = {}, {}
@@ -110,18 +110,18 @@ def measure(env_id: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def promising(name: str, figures: Figures) -> bool:
-    """Whether a contender may be the best number of workers of its kind; all others are."""
+    """Whether a contender is measured further: no for a vector environment whose number of workers is too slow."""
     kind = name.rpartition("_")[0]
     return not name.startswith("vector") or figures[name][-1] >= MARGIN * figures[best(kind, figures)][-1]
 
 
 def best(kind: str, figures: Figures) -> str:
-    """The contender with the best median of those whose names start like this, e.g. `vector_as_is`."""
+    """The contender with the best median among those whose names start with `kind`, e.g. `vector_as_is`."""
     return max((name for name in figures if name.startswith(kind)), key=lambda name: statistics.median(figures[name]))
 
 
 def ratios(figures: Figures) -> dict[str, dict[str, Any]]:
-    """Mode -> rival -> the engine's steps/s over the rival's: of the medians, and in each repeat."""
+    """Mode -> rival -> the engine's steps/s divided by the rival's, for the medians and for each repeat."""
     found: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     for mode in MODES:
         for kind in RIVALS:
@@ -136,7 +136,7 @@ def ratios(figures: Figures) -> dict[str, dict[str, Any]]:
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Resident memory of MEMORY_WORLDS worlds by mode, MiB."""
+    """Resident memory of MEMORY_WORLDS worlds, MiB, for each mode; it is the entry "memory" of the JSON file."""
     found: dict[str, Any] = {"id": MEMORY_ID, "worlds": MEMORY_WORLDS}
     for mode in MODES:
         with Running(partial(Memory, MEMORY_ID, mode, MEMORY_WORLDS, options.threads)) as running:
@@ -147,7 +147,7 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def speed_table(results: dict[str, dict[str, Any]]) -> Table:
-    """Medians and ratios, a row for each id and mode."""
+    """A table of medians and ratios, with a row for each id and mode."""
     table = Table(title="environment steps per second: medians, and engine over rival [min..max of the repeats]")
     for column in ("id", "mode", "worlds", "engine", "vector as is", "ratio", "stripped", "ratio", "physics", "ratio"):
         table.add_column(column, justify="left" if column in ("id", "mode") else "right", no_wrap=True)
@@ -164,7 +164,7 @@ def speed_table(results: dict[str, dict[str, Any]]) -> Table:
 
 
 def median_text(kind: str, figures: Figures) -> str:
-    """Median of the best contender of a kind, a number of workers in brackets."""
+    """The median of the best contender of a kind, with its number of workers in parentheses; empty without one."""
     if not any(name.startswith(kind) for name in figures):
         return ""
     name = best(kind, figures)
@@ -173,14 +173,14 @@ def median_text(kind: str, figures: Figures) -> str:
 
 
 def ratio_text(ratio: dict[str, Any] | None) -> str:
-    """A ratio with its spread."""
+    """A ratio with its smallest and largest value over the repeats; empty without a ratio."""
     if ratio is None:
         return ""
     return escape(f"{ratio['of_medians']:.3g} [{min(ratio['per_repeat']):.3g}..{max(ratio['per_repeat']):.3g}]")
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """A description of the machine and of the packages' versions."""
     packages = ("torch", "torchrl", "mujoco", "numpy", "gymnasium", "safety-gymnasium")
     return {
         "cpus": usable_cores(),
@@ -192,10 +192,10 @@ def machine() -> dict[str, Any]:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong and nothing else."""
+    """An argument parser whose errors are one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        """One line, exit code 2."""
+        """Print the message as one line, and exit with code 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -207,7 +207,7 @@ def count(text: str) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options, with everything that --quick leaves out."""
+    """The options of the command line; those that are not given have the defaults, which depend on --quick."""
     parser = OneLineParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
     add("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids (default: six)")
@@ -230,11 +230,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure, print, and write the JSON file after every id, so that a run that is broken off leaves what it has."""
+    """Measure and print; write the JSON file after every id, so that an interrupted run keeps its results."""
     try:
         for env_id in options.ids:
             check_env_id(env_id, None)
-    except UserError as error:  # which speaks of the configuration's key
+    except UserError as error:  # its message names the configuration's key instead of --ids
         raise UserError(str(error).replace("tasks.env_id", "--ids")) from None
     settings = {name: value for name, value in vars(options).items() if name != "out"}
     settings |= {"physics_worlds": PHYSICS_WORLDS}
@@ -257,7 +257,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def write(path: Path, report: dict[str, Any]) -> None:
-    """The report as JSON."""
+    """Write the report as JSON."""
     try:
         path.write_text(json.dumps(report, indent=2) + "\n")
     except OSError as error:

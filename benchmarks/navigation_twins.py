@@ -1,4 +1,4 @@
-"""safety_gymnasium's environments and the navigation engine's worlds, side by side in the same states."""
+"""Steps safety_gymnasium's environments and the navigation engine's worlds side by side, in the same states."""
 
 import re
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ Array = NDArray[np.float64]
 AGENTS = ("Point", "Car", "Racecar", "Doggo", "Ant")
 COLLIDING = ("vases", "pillars", "gremlins", "buttons", "push_box")
 MOVABLE = ("vases", "push_box")
-"""What lies on the floor and moves when it is pushed; fast mode lets it sleep."""
+"""Kinds of things that lie on the floor and move when they are pushed; in fast mode they may sleep."""
 _CREEP = 1e-6
-"""How far things at rest move in an episode at most, m."""
+"""Largest distance that a thing at rest moves in an episode, m."""
 BOX = {"col1", "col2", "col3", "col4", "push_box"}
-"""Geoms of the box: it has four corner posts."""
+"""Names of the geoms of the box and of its four corner posts."""
 
 
 def supported_ids() -> list[str]:
-    """Ids of the registry that the engine runs: all agents with Goal, Button, Push and Circle 0 to 2, and Run0."""
+    """Registered ids that the engine runs: all agents with Goal, Button, Push and Circle on levels 0 to 2, and Run0."""
     pattern = re.compile(rf"Safety({'|'.join(AGENTS)})((Goal|Button|Push|Circle)[012]|Run0)-v0")
     return sorted(filter(pattern.fullmatch, import_safety_gymnasium().utils.registration.safe_registry))
 
 
 class Drift:
-    """Random actions with a drift that changes from time to time, so that agents get about.
+    """Random actions with a drift that changes from time to time, so that agents move around.
 
     Args:
         space: the action space, symmetric about 0.
-        worlds: W.
-        seed: of the actions.
-        hold: steps for which a drift lasts.
+        worlds: W, number of worlds.
+        seed: seed of the actions.
+        hold: number of steps for which a drift stays the same.
     """
 
     def __init__(self, space: Any, worlds: int, seed: int, hold: int = 20) -> None:
@@ -57,13 +57,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same quantity of both sides, (W, ...)."""
+    """The same quantity of the engine and of the original (safety_gymnasium), (W, ...) each."""
 
     engine: NDArray[Any]
     original: NDArray[Any]
 
     def difference(self) -> Array:
-        """The largest difference in each world, (W,); where one side is not a number, infinite."""
+        """The largest difference in each world, (W,); infinite if a number is NaN."""
         gap = np.abs(self.engine.astype(np.float64) - self.original.astype(np.float64))
         gap = np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1)
         return np.asarray(gap.max(axis=1))
@@ -71,15 +71,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Both:
-    """What a step gave on both sides.
+    """The results of a step on both sides, the engine's and the original's.
 
     Attributes:
-        observation: (W, D).
-        reward: (W,).
-        cost: (W,).
-        terminated: (W,).
-        truncated: (W,).
-        reached: whether the original met its goal, (W,).
+        observation: observations, (W, D).
+        reward: rewards, (W,).
+        cost: costs, (W,).
+        terminated: whether the episode ended for good, (W,).
+        truncated: whether the episode was truncated, (W,).
+        reached: whether the original reached its goal, (W,).
     """
 
     observation: Pair
@@ -91,29 +91,29 @@ class Both:
 
     @property
     def ended(self) -> NDArray[np.bool_]:
-        """Where the original's episode ended, (W,)."""
+        """Whether the original's episode ended, (W,)."""
         return np.asarray(self.terminated.original | self.truncated.original)
 
     def differences(self) -> dict[str, Array]:
-        """The largest difference of each quantity, (W,); 1 for flags that differ."""
+        """Quantity -> largest difference in each world, (W,); for flags that differ it is 1."""
         names = ("observation", "reward", "cost", "terminated", "truncated")
         return {name: getattr(self, name).difference() for name in names}
 
 
 class Twins:
-    """Worlds of the engine, each with the environment of safety_gymnasium that it is to equal.
+    """Worlds of the engine; each has a twin, an environment of safety_gymnasium that should behave in the same way.
 
     World i and its twin are seeded with `seed` + i, or with the layout seed of `task`.
 
     Args:
         env_id: Safety-Gymnasium id.
-        worlds: W.
-        seed: of world 0.
-        mode: of the engine.
-        horizon: steps of an episode on both sides, None for the id's own.
-        amounts: whether a cost is the amount that a step's hazards and contacts add up to, rather than 0 or 1.
-        task: that all worlds run, None for none; what else it changes than the layout is the caller's to change in the
-            twins.
+        worlds: W, number of worlds.
+        seed: seed of world 0.
+        mode: mode of the engine.
+        horizon: steps of an episode on both sides; None for the id's own.
+        amounts: whether a cost is the sum of what a step's hazards and contacts cost, instead of 0 or 1.
+        task: a task that all worlds run; None for none. The twins get only its layout seed: the caller must make its
+            other changes in the twins.
     """
 
     def __init__(
@@ -141,11 +141,11 @@ class Twins:
 
     @property
     def action_space(self) -> Any:
-        """The original's."""
+        """The action space of the original."""
         return self.originals[0].action_space
 
     def reset(self) -> Pair:
-        """Start all worlds; the first observations, (W, D)."""
+        """Start all worlds, and return the first observations, (W, D)."""
         engine = self.env.reset()["observation"][0].numpy()
         original = [twin.reset(seed=seed)[0] for twin, seed in zip(self.originals, self._seeds, strict=True)]
         self._check_joints()
@@ -157,7 +157,10 @@ class Twins:
         np.testing.assert_array_equal(ours.jnt_qposadr, theirs.jnt_qposadr)
 
     def reset_ended(self, ended: NDArray[np.bool_]) -> Pair:
-        """Automatic resets: without a seed, but for a task's; the observations of all worlds, (W, D)."""
+        """Reset the worlds whose episodes ended, and return the observations of all worlds, (W, D).
+
+        As in an automatic reset, the original is given no seed, unless there is a task.
+        """
         mask = torch.from_numpy(ended).view(1, -1, 1)
         engine = self.env.reset(TensorDict({"_reset": mask}, self.env.batch_size))["observation"][0].numpy()
         original = engine.copy()
@@ -167,7 +170,7 @@ class Twins:
         return Pair(engine, original)
 
     def step(self, actions: Array) -> Both:
-        """One step of all worlds, (W, A); nothing is reset."""
+        """Step all worlds with actions (W, A), without resets."""
         after = self.env.step(TensorDict({"action": torch.from_numpy(actions)[None]}, self.env.batch_size))["next"]
         original = [twin.step(action) for twin, action in zip(self.originals, actions, strict=True)]
 
@@ -185,7 +188,7 @@ class Twins:
         )
 
     def write_joints(self, world: int, qpos: Array) -> None:
-        """Set the joints of a world on both sides, (nq,)."""
+        """Set the joint positions of a world to `qpos`, (nq,), on both sides."""
         self.originals[world].task.data.qpos[:] = qpos
         self.env.worlds.physics.set_joints(np.array([world]), qpos[None])
 
@@ -200,12 +203,12 @@ def contacts(data: Any) -> list[tuple[int, int]]:
 
 
 def roots(model: Any) -> NDArray[np.intp]:
-    """For each geom, the body that hangs in the world and carries it, (geoms,)."""
+    """For each geom the root of its tree of bodies, which is a body directly in the world, (geoms,)."""
     return np.asarray(model.body_rootid[model.geom_bodyid])
 
 
 def touched_by(model: Any, data: Any, body: str) -> set[str]:
-    """Names of the geoms that touch a body, or what hangs on it, the floor left out."""
+    """Names of the geoms that touch a body or the bodies attached to it; the floor is left out."""
     root, owner = model.body(body).id, roots(model)
     touched = set()
     for pair in contacts(data):
@@ -216,7 +219,7 @@ def touched_by(model: Any, data: Any, body: str) -> set[str]:
 
 
 def kinds_touched(task: Any) -> set[str]:
-    """Which kinds of things the original's agent touches now."""
+    """The kinds of things that the original's agent touches now."""
     names = touched_by(task.model, task.data, "agent")
     return {"push_box" if name in BOX else f"{re.sub(r'[0-9].*', '', name)}s" for name in names}
 
@@ -224,7 +227,8 @@ def kinds_touched(task: Any) -> set[str]:
 def movable_disturbed(task: Any) -> bool:
     """Whether anything but the floor has touched a vase or the box of the original.
 
-    A contact in the midst of a step may be over at its end; then the thing lies elsewhere. At rest none creeps so far.
+    A contact during a step may be over at its end; it is then seen by the distance that the thing has moved. Things at
+    rest do not move so far.
     """
     model, owner = task.model, roots(task.model)
     names = {model.body(i).name: i for i in range(model.nbody)}

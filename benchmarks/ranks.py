@@ -1,12 +1,13 @@
-"""What several processes cost and gain: communication against computation of a meta-iteration.
+"""Compares communication and computation of a meta-iteration that several processes (ranks) share.
 
 python -m benchmarks.ranks [--exp point_goal] [--ranks 1 2 4] [--iterations 6] [--out ranks.json] [key=value ...]
 
-Measured, for every number of ranks on this machine: seconds of a meta-iteration (the median over all but the first),
-and the share of them in which rank 0 communicates or waits for the others. Then the messages alone, between two
-processes that have nothing else to do, fitted by a latency and a rate. From these two, computed: what a meta-iteration
-would take on N machines with as many cores as this one, joined by such a link or by a network; a ring's sum over N
-ranks takes 2 (N - 1) latencies and sends 2 (N - 1) / N of the message through each link (Patarasuk & Yuan 2009).
+First it measures, for every number of ranks on this machine, the seconds of a meta-iteration (the median over all but
+the first) and the share of this time in which rank 0 communicates or waits for the others. Then it measures messages
+between two processes that do nothing else, and fits a latency and a rate to their times. From both it computes how long
+a meta-iteration would take on N machines with as many cores as this one, connected by such a link or by a network. A
+sum over N ranks in a ring takes 2 (N - 1) latencies and sends 2 (N - 1) / N of the message through each link (Patarasuk
+& Yuan 2009).
 """
 
 import argparse
@@ -35,15 +36,22 @@ from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.ranks import Ranks
 
 ETHERNET = (50e-6, 1.25e9)
-"""Latency, s, and rate, bytes/s, of a 10 Gbit/s network as one finds it between machines; assumed, not measured."""
+"""Latency, s, and rate, bytes/s, of a common 10 Gbit/s network between machines; assumed, not measured."""
 BEYOND = (8, 16, 32, 64)
+"""Numbers of machines for which the time is computed."""
 SIZES = (256, 1_000_000)
-"""Numbers in a message, for the fit."""
+"""Sizes of the messages to which latency and rate are fitted: how many numbers a message holds."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A meta-iteration of `ranks` processes on this machine: seconds, and the share of communication and waiting."""
+    """Times of a meta-iteration with `ranks` processes on this machine.
+
+    Attributes:
+        ranks: number of processes.
+        seconds: duration of a meta-iteration, s.
+        communication_share: share of this time in which rank 0 communicates or waits.
+    """
 
     ranks: int
     seconds: float
@@ -51,7 +59,7 @@ class Measured:
 
 
 def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> Measured:
-    """Train, as a user does."""
+    """Times of a meta-iteration, measured in a training that is started by the command that a user would give."""
     with tempfile.TemporaryDirectory() as folder:
         keys = [
             *(f"exp={exp}", f"trainer.devices={ranks}", f"train.meta_iterations={iterations}", "run.id=a"),
@@ -66,17 +74,20 @@ def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> 
 
 
 def messages(config: Config) -> list[tuple[int, int]]:
-    """Messages of a meta-iteration that grow with neither tasks nor ranks: numbers in one, and how many."""
+    """Messages of a meta-iteration, as pairs: how many numbers a message holds, and how many such messages are sent.
+
+    Only messages whose size grows with neither tasks nor ranks are counted.
+    """
     with open_module(config) as module:
         actor = module.actor.vector().numel()
         critics = [
-            sum(parameter.numel() for parameter in critic.parameters()) + 1  # with the loss
+            sum(parameter.numel() for parameter in critic.parameters()) + 1  # the loss is sent as well
             for critic in (module.reward_critic, module.safety_critic)
         ]
         observation = module.actor.normaliser.mean.numel()
     samples = config.train.tasks_per_batch * config.rollout.envs_per_task * config.rollout.horizon
     steps = config.critic.passes * math.ceil(samples / config.critic.minibatch)
-    # the normaliser's moments, and some thirty numbers for metrics, lambda, eta and what is checked
+    # besides: the normaliser's moments, and about thirty single numbers for metrics, lambda, eta and checks
     return [(actor, config.outer.passes), *((size, steps) for size in critics), (observation, 2), (1, 30)]
 
 
@@ -97,7 +108,7 @@ def _time_sums(rank: int, file: str, repeats: int, results: Any) -> None:
 
 
 def measure_link(repeats: int = 200) -> tuple[float, float]:
-    """Latency, s, and rate, bytes/s, between two processes of this machine."""
+    """Latency, s, and rate, bytes/s, of messages between two processes of this machine."""
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, spawn.Manager() as manager:
         results = manager.dict()
@@ -109,12 +120,19 @@ def measure_link(repeats: int = 200) -> tuple[float, float]:
             process.join()
         seconds = dict(results)
     small, large = SIZES
-    rate = 4 * (large - small) / (seconds[large] - seconds[small])  # two ranks: each link carries the message once
+    rate = 4 * (large - small) / (seconds[large] - seconds[small])  # with two ranks each link carries the message once
     return (seconds[small] - 4 * small / rate) / 2, rate
 
 
 def communication(sent: Sequence[tuple[int, int]], ranks: int, latency: float, rate: float) -> float:
-    """Seconds of a meta-iteration's messages over a ring."""
+    """Seconds that the messages `sent` of a meta-iteration take in a ring of `ranks` machines.
+
+    Args:
+        sent: pairs as from `messages`.
+        ranks: number of machines.
+        latency: latency of a link, s.
+        rate: rate of a link, bytes/s.
+    """
     return sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in sent)
 
 

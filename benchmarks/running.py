@@ -1,4 +1,4 @@
-"""A contender of navigation_speed.py in a process of its own."""
+"""Runs a contender of navigation_speed.py in a process of its own."""
 
 import signal
 import sys
@@ -16,14 +16,14 @@ from cmaml_pl.errors import UserError
 
 
 class Running:
-    """A contender in a process of its own, which sleeps unless it is asked; to be used as a context.
+    """A contender in a process of its own, which sleeps while nothing is measured. Use it in a `with` statement.
 
     Args:
-        build: makes the contender, there.
+        build: makes the contender; it is called in the new process.
     """
 
     def __init__(self, build: Callable[[], Contender]) -> None:
-        context = get_context("forkserver")  # forked from a server that has imported the heavy packages
+        context = get_context("forkserver")  # the fork server has already imported the heavy packages
         context.set_forkserver_preload(["torchrl.collectors", "cmaml_pl.envs.navigation"])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build))
@@ -34,11 +34,11 @@ class Running:
         return self
 
     def wait(self) -> int:
-        """Wait until the contender is built: the number of its worlds."""
+        """Wait until the contender is built, and return the number of its worlds."""
         return int(self._answer())
 
     def measure(self) -> float:
-        """One more figure of the contender."""
+        """One more measurement of the contender, see Contender.measure."""
         self._pipe.send("measure")
         return self._answer()
 
@@ -58,10 +58,13 @@ class Running:
 
 
 def _serve(pipe: Connection, build: Callable[[], Contender]) -> None:
-    """Build a contender and answer its number of worlds, then a figure to every question, or an error for good."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first of them ends the others
+    """Build a contender, send its number of worlds, and then send a measurement for each request.
+
+    An error is sent instead of a measurement, and the process ends after it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    # Linux's default up to Python 3.13: Safety-Gymnasium's workers start so, and cannot be imported anew
+    # fork was Linux's default up to Python 3.13; Safety-Gymnasium's workers need it, they cannot be imported anew
     set_start_method("fork", force=True)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -78,5 +81,5 @@ def _serve(pipe: Connection, build: Callable[[], Contender]) -> None:
         pass  # nobody asks any more
     except UserError as error:
         pipe.send(error)
-    except Exception:  # noqa: BLE001  (whatever it is, the first process ends with it)
+    except Exception:  # noqa: BLE001  (the first process raises it, whatever it is)
         pipe.send(RuntimeError(traceback.format_exc()))

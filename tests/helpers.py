@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.gaussian import gaussian_log_prob
@@ -16,7 +17,8 @@ from cmaml_pl.rollout.task_data import TaskData
 def make_method(name: str, *, region: Mapping[str, Any] | None = None, **fields: Any) -> InnerMethod:
     """The inner method of that name, with some fields of its trust region."""
     method: Any = INNER_METHODS[name](**fields)
-    return replace(method, trust_region=replace(method.trust_region, **(region or {})))
+    changed: InnerMethod = replace(method, trust_region=replace(method.trust_region, **(region or {})))
+    return changed
 
 
 def make_actor(
@@ -29,6 +31,16 @@ def make_actor(
         init_log_std=-0.5,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def let_predict(module: CMAML, cost: float, *, steps: int, gamma: float = 0.99) -> None:
+    """A safety critic that says the same in every state: that an episode of so many steps costs `cost`.
+
+    Discounted cost V from every state on is a cost of (1 - gamma) V in every step, and gamma V after the last.
+    """
+    last: Any = module.safety_critic.body[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, cost / (gamma + steps * (1 - gamma)))
 
 
 def make_task_data(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tests.integration.test_commands import TINY
+from tests.integration.runs import TINY
 
 from cmaml_pl import load_run
 from cmaml_pl.algorithm.module import CMAML

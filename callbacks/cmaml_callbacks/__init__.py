@@ -1,4 +1,4 @@
-"""Lightning callbacks of cmaml_pl, one concern each."""
+"""Lightning callbacks of cmaml_pl; each of them serves one purpose."""
 
 from cmaml_callbacks.eta import Eta
 from cmaml_callbacks.graceful_stop import GracefulStop

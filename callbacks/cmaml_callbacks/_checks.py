@@ -1,4 +1,4 @@
-"""What the callbacks ask of the module that they are attached to, and of what its steps return."""
+"""Checks of the module that a callback is attached to, and of what the module's steps return."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from cmaml_pl.algorithm.record import MetaIteration
 
 
 def require_cmaml(callback: Callback, module: LightningModule) -> CMAML:
-    """The module, if it is one that `callback` can serve.
+    """The module, after a check that it is a CMAML.
 
     Raises:
-        TypeError: it is another kind of LightningModule.
+        TypeError: it is another kind of LightningModule; the message names `callback`.
     """
     if not isinstance(module, CMAML):
         raise TypeError(f"{type(callback).__name__} serves a {CMAML.__module__}.CMAML, not a {type(module).__name__}")
@@ -21,7 +21,7 @@ def require_cmaml(callback: Callback, module: LightningModule) -> CMAML:
 
 
 def iteration_of(outputs: Mapping[str, Any]) -> MetaIteration:
-    """The record that `CMAML.training_step` has returned."""
+    """The record of the meta-iteration in `outputs`, which `CMAML.training_step` has returned."""
     record = outputs["iteration"]
     assert isinstance(record, MetaIteration)
     return record

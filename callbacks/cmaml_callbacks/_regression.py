@@ -1,4 +1,4 @@
-"""What the callbacks that fit a critic share: its optimiser, when it is fitted and logged, how it is taken up again."""
+"""The base class of the callbacks that fit a critic: its optimiser, fitting, logging, and resuming."""
 
 from abc import abstractmethod
 from typing import Any
@@ -17,15 +17,15 @@ from cmaml_pl.seeding import derive_generator
 
 
 class CriticRegression(Callback):
-    """Regress a critic by Adam on all tasks' own *pre* rollouts, after every meta-iteration.
+    """Fits a critic with Adam after every meta-iteration, on the rollouts of all tasks before adaptation (*pre*).
 
     Args:
         lr: Adam's step size.
-        passes: over the rollouts a meta-iteration.
-        minibatch: samples in a step.
+        passes: number of passes over the rollouts in each meta-iteration.
+        minibatch: number of samples in a step.
 
     Attributes:
-        name: of the metrics and of the random stream.
+        name: prefix of the metrics, and name of the random stream.
     """
 
     name: str
@@ -39,14 +39,17 @@ class CriticRegression(Callback):
 
     @abstractmethod
     def critic(self, module: CMAML) -> ValueNetwork:
-        """The network to fit."""
+        """The critic of `module` that is fitted."""
 
     @abstractmethod
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
-        """What it is to predict on the rollout [tasks, envs, time], whose states these are, (tasks, envs, time, 1)."""
+        """The values that the critic is fitted to, (tasks, envs, time, 1), on a rollout [tasks, envs, time].
+
+        `states` are the states of this rollout.
+        """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the critic's optimiser, or go on with the checkpoint's."""
+        """Make the critic's optimiser; in a resumed run it gets the checkpoint's state."""
         critic = self.critic(require_cmaml(self, pl_module))
         self._optimizer = torch.optim.Adam(critic.parameters(), lr=self.lr)
         if self._restored is not None:
@@ -55,15 +58,19 @@ class CriticRegression(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Fit, then log how well the critic had predicted data that it had not seen."""
+        """Fit the critic, and log how well it predicted these data before it was fitted to them."""
         module = require_cmaml(self, pl_module)
         metrics = self.fit(module, iteration_of(outputs).pre.rollout, iteration=trainer.current_epoch)
         module.log_dict({f"{self.name}/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
     def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
-        """One regression on the meta-policy's rollout [tasks, envs, time]; returns loss and explained_variance."""
+        """Fit the critic once, on the meta-policy's rollout [tasks, envs, time].
+
+        Returns:
+            "loss", over the last pass, and "explained_variance", before the fit; both scalar.
+        """
         assert self._optimizer is not None, "on_fit_start has not run"
-        # observations as the next iteration will see them: the normaliser has been updated by now
+        # the normaliser is already updated, so the critic sees observations as in the next meta-iteration
         critic, states = self.critic(module), module.estimator.transitions(rollout)
         target = self.target(module, rollout, states)
         explained = explained_variance(critic, states.features, target, module.ranks)
@@ -80,9 +87,9 @@ class CriticRegression(Callback):
         return {"loss": loss, "explained_variance": explained}
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimiser's moments; the critic itself is part of the module."""
+        """The optimiser's state; the critic itself is saved as a part of the module."""
         return {} if self._optimizer is None else {"optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the optimiser exists."""
+        """Keep the optimiser's state until `on_fit_start` makes the optimiser."""
         self._restored = state_dict.get("optimizer")

@@ -12,13 +12,14 @@ from cmaml_pl.math.multiplier import ascend
 
 
 class Eta(Callback):
-    """eta <- clip(eta + lr (Jhat_C - d), 0, high) after every meta-iteration.
+    """Sets eta <- clip(eta + lr (Jhat_C - d), 0, high) after every meta-iteration.
 
-    Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, d the mean limit of the tasks. It
-    belongs after `SafetyCritic` in the list of callbacks, so that the critic has seen the iteration.
+    Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, and d is the mean limit of the
+    tasks. This callback belongs after `SafetyCritic` in the list of callbacks, so that the critic is already fitted to
+    the meta-iteration.
 
     Args:
-        lr: a_eta, per unit of episode cost.
+        lr: step size a_eta, per unit of episode cost.
         high: largest eta.
     """
 
@@ -42,7 +43,7 @@ class Eta(Callback):
 
     @torch.no_grad()
     def update(self, module: CMAML, pre: Stage) -> None:
-        """One step of projected ascent on `module.eta`, for what the meta-policy did."""
+        """Take one step of projected dual ascent on `module.eta`, for the rollout of the meta-policy in `pre`."""
         predicted, limit = module.predicted_episode_cost(pre.rollout), module.ranks.mean(pre.data.cost_limit)
         module.eta.copy_(ascend(module.eta, predicted, limit, lr=self.lr, high=self.high))
         self._value = float(module.eta)
@@ -52,5 +53,5 @@ class Eta(Callback):
         return {} if self._value is None else {"eta": self._value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the fit starts."""
+        """Keep the checkpoint's eta until the fit starts."""
         self._value = state_dict.get("eta")

@@ -1,4 +1,4 @@
-"""A stop on request, after the running meta-iteration."""
+"""Stops a run on request, after the meta-iteration that is running."""
 
 import signal
 import threading
@@ -12,19 +12,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cmaml_pl.distributed.slurm import find_requeue_signal
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""What schedulers, sweep agents and Ctrl-C send."""
+"""The signals that schedulers, sweep agents and Ctrl-C send."""
 
 
 class GracefulStop(Callback):
-    """End the fit after the running meta-iteration, with its checkpoint, when SIGTERM or SIGINT asks for it.
+    """Ends the fit after the running meta-iteration and its checkpoint, when SIGTERM or SIGINT was received.
 
-    So does SLURM's signal that the time of a job is nearly over, where Lightning's SLURMEnvironment is to requeue the
-    job. A second SIGINT interrupts at once. Lightning's own answer to SIGTERM is an exit in mid-iteration, and to
-    SLURM's signal a checkpoint in mid-iteration.
+    SLURM's signal that the time of a job is nearly over does the same, if Lightning's SLURMEnvironment is set to
+    requeue the job. A second SIGINT interrupts at once. Without this callback, Lightning would exit in the middle of a
+    meta-iteration after SIGTERM, and write a checkpoint in the middle of one after SLURM's signal.
 
     Attributes:
-        received: the signal that ended the fit; None as long as there was none.
-        requeue_signal: SLURM's; None where no job is to be requeued.
+        received: the signal that ended the fit; None if there was none.
+        requeue_signal: SLURM's signal; None if no job is to be requeued.
     """
 
     def __init__(self) -> None:
@@ -33,32 +33,35 @@ class GracefulStop(Callback):
         self._before: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen to SLURM before Lightning begins to, which leaves a signal to the one who listens already."""
+        """Set the handler of SLURM's signal before Lightning does; Lightning keeps a handler that is already set."""
         self.requeue_signal = find_requeue_signal()
         self._listen([self.requeue_signal] if self.requeue_signal else [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen in Lightning's place, which has begun to by now."""
+        """Set the handlers of SIGNALS; Lightning has set its own ones by now, and they are replaced."""
         self._listen(SIGNALS)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop where the meta-iteration is whole: told earlier, Lightning may end one that it has not begun."""
-        # one rank's is everyone's: a launcher may send it to one process alone
+        """Tell Lightning to stop, now that the meta-iteration is complete.
+
+        If Lightning were told earlier, it could end a meta-iteration that has not begun.
+        """
+        # a launcher may send the signal to one process only, so the ranks share what they received
         received = int(trainer.strategy.reduce(torch.tensor(self.received or 0), reduce_op="max"))
         if received:
             self.received, trainer.should_stop = signal.Signals(received), True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the signals as they were."""
+        """Restore the signal handlers from before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _listen(self, numbers: Iterable[signal.Signals]) -> None:
-        """Python lets the main thread alone do so."""
+        """Set the handler of the given signals; only in the main thread, since Python allows it nowhere else."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.received = self.received or signal.Signals(number)  # SLURM's is followed by SIGTERM
+            self.received = self.received or signal.Signals(number)  # keep the first: SIGTERM follows SLURM's signal
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
         if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""Warnings of a run that fails."""
+"""Warns of signs that a run is failing."""
 
 import logging
 import statistics
@@ -17,29 +17,31 @@ logger = logging.getLogger(__name__)
 
 
 class Health(Callback):
-    """Warn, in the log and by a W&B alert where W&B is, of three signs that a run fails.
+    """Warns of three signs that a run is failing, in the log and, if W&B is used, by a W&B alert.
 
-    - *rising variance*: the episodes of the meta-policy cost ever more differently, so that their mean, which the
-      multipliers follow, says less and less.
-    - *unseen violation*: the meta-policy has been over its limit for long while the safety critic predicts that it is
-      within it, so that eta does not rise.
-    - *no progress*: the return after adaptation is no higher than in the first meta-iterations, nor has a cost that was
-      over its limit come down.
+    - *rising variance*: the costs of the meta-policy's episodes vary more and more, so that their mean, which the
+      multipliers follow, becomes less and less reliable.
+    - *unseen violation*: the meta-policy has been over its limit for a long time, but the safety critic predicts a cost
+      within the limit, so that eta does not rise.
+    - *no progress*: the return after adaptation is no higher than in the first meta-iterations, and no cost that was
+      over its limit has come down.
 
-    A sign is told once. It is told again only after it has been away for `window` meta-iterations. `health/signs`, the
-    number of signs, and `health/cost_variance` are logged. It belongs after `SafetyCritic` in the list of callbacks, so
-    that a critic that has not seen the iteration is not blamed.
+    A sign is reported once. It is reported again only after it has been absent for `window` meta-iterations. The number
+    of signs, `health/signs`, and `health/cost_variance` are logged. This callback belongs after `SafetyCritic` in the
+    list of callbacks, so that the critic that it judges is already fitted to the meta-iteration.
 
     Args:
-        window: meta-iterations that are averaged. A batch has few tasks: on nav2d and PointGoal1 the cost of one
-            meta-iteration is off the trend by up to a half, and that of ten by a tenth.
-        variance_factor: the sign is a variance this many times that of the window before. Twice is more than the
-            sampling of heavy-tailed costs gives: ten batches of 32 episodes leave about a quarter of uncertainty.
-        patience: meta-iterations in a row for an unseen violation. The critic is fitted anew in each, and lags behind a
-            policy that changes by three to five of them when meta-training begins.
-        margin: share by which the cost has to be over the limit, or mere noise about the limit would count.
-        grace: meta-iterations before "no progress" can be told. nav2d and PointGoal1 rise clearly within 20.
-        standard_errors: by which two windows' means must differ to differ.
+        window: number of meta-iterations that are averaged. A batch has few tasks: on nav2d and PointGoal1 the cost of
+            one meta-iteration differs from the trend by up to a half, and the mean of ten by a tenth.
+        variance_factor: the variance has risen if it is this many times that of the window before. A factor of two is
+            more than the sampling of heavy-tailed costs gives: ten batches of 32 episodes leave an uncertainty of about
+            a quarter.
+        patience: number of meta-iterations in a row for an unseen violation. The critic is fitted in each of them, and
+            when meta-training begins it lags three to five of them behind the changing policy.
+        margin: share by which the cost must be over the limit; without it, noise around the limit would count.
+        grace: number of meta-iterations before "no progress" can be reported. On nav2d and PointGoal1 the return rises
+            clearly within 20.
+        standard_errors: number of standard errors by which the means of two windows must differ to count as different.
     """
 
     def __init__(
@@ -64,13 +66,13 @@ class Health(Callback):
         self._last_seen: dict[str, int] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse another kind of module."""
+        """Check the kind of the module."""
         require_cmaml(self, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the meta-iteration."""
+        """Look for signs in the meta-iteration, unless it was dropped; log them and warn of new ones."""
         module, record = require_cmaml(self, pl_module), iteration_of(outputs)
         if record.dropped:
             return
@@ -82,7 +84,7 @@ class Health(Callback):
             self.warn(trainer, sign, signs[sign])
 
     def observe(self, module: CMAML, pre: Stage, *, post_return: float, post_cost: float) -> dict[str, str]:
-        """Take in a meta-iteration; the signs that there are now, each with what it says to the user."""
+        """Add a meta-iteration to the history. Return sign -> message to the user, for the signs that there are now."""
         after, data = pre.rollout["next"], pre.data
         sums = episode_sums(after["cost"], after["done"])
         cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
@@ -100,7 +102,10 @@ class Health(Callback):
         return {sign: message for sign, message in found.items() if message}
 
     def rising_variance(self, limit: float) -> str | None:
-        """What there is to say of the variance of episode costs. Within the limit's own size it is no danger."""
+        """A message if the variance of episode costs has risen, otherwise None.
+
+        A standard deviation up to the limit is not reported.
+        """
         recent, before = self._history["variance"][-self.window :], self._history["variance"][: -self.window]
         if len(before) < self.window:
             return None
@@ -114,7 +119,10 @@ class Health(Callback):
         )
 
     def unseen_violation(self, cost: float, predicted: float, limit: float) -> str | None:
-        """What there is to say of the safety critic, of `cost` and of what it `predicted` in this meta-iteration."""
+        """A message if the safety critic misses a long violation of the limit, otherwise None.
+
+        `cost` and `predicted` are the real and the predicted cost per episode in this meta-iteration.
+        """
         last = self._history["unseen"][-self.patience :]
         if len(last) < self.patience or not all(last):
             return None
@@ -125,7 +133,7 @@ class Health(Callback):
         )
 
     def no_progress(self, limit: float) -> str | None:
-        """What there is to say of return and cost after adaptation, the last window's beside the first one's."""
+        """A message if neither return nor cost after adaptation has improved since the first window, otherwise None."""
         if len(self._history["return"]) < self.grace or self._gain("return") > 0:
             return None
         first_cost = statistics.fmean(self._history["cost"][: self.window])
@@ -141,21 +149,24 @@ class Health(Callback):
         return slice(None, self.window), slice(-self.window, None)
 
     def _gain(self, name: str, *, sign: int = 1) -> float:
-        """How far the last window's mean is above (`sign` -1: below) the first one's, less its uncertainty."""
+        """By how much the mean of the last window is above that of the first one, minus the difference's uncertainty.
+
+        With `sign` -1 it is by how much the mean is below.
+        """
         first, last = (self._history[name][part] for part in self._ends())
         error = ((statistics.variance(first) + statistics.variance(last)) / self.window) ** 0.5
         gain: float = sign * (statistics.fmean(last) - statistics.fmean(first)) - self.standard_errors * error
         return gain
 
     def new(self, signs: Mapping[str, str]) -> list[str]:
-        """Those of the signs that have to be told now."""
+        """The signs that must be reported now, because they were absent for the last `window` meta-iterations."""
         now = len(self._history["return"])
         told = [sign for sign in signs if now - self._last_seen.get(sign, -self.window - 1) > self.window]
         self._last_seen.update(dict.fromkeys(signs, now))
         return told
 
     def warn(self, trainer: Trainer, sign: str, message: str) -> None:
-        """Say it in the log and, where there is one, in the W&B run."""
+        """Write a warning to the log and, if W&B is used, send it as an alert."""
         if not trainer.is_global_zero:
             return
         logger.warning("Meta-iteration %d, %s: %s", trainer.current_epoch + 1, sign, message)
@@ -164,11 +175,11 @@ class Health(Callback):
             wandb_logger.experiment.alert(title=f"cmaml_pl: {sign}", text=message, level="WARN")
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was seen."""
+        """The history of all meta-iterations, and when each sign was last there."""
         history = {name: list(values) for name, values in self._history.items()}
         return {"history": history, "last_seen": dict(self._last_seen)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was."""
+        """Continue with the history of a checkpoint."""
         self._history = {name: list(values) for name, values in state_dict["history"].items()}
         self._last_seen = dict(state_dict["last_seen"])

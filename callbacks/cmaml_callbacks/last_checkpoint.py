@@ -1,4 +1,4 @@
-"""checkpoints/last.ckpt in the run folder."""
+"""Writes checkpoints/last.ckpt in the run folder."""
 
 from typing import Any
 
@@ -9,9 +9,10 @@ from cmaml_callbacks._checks import iteration_of
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, but for meta-iterations that were dropped: the newest file is from a good one.
+    """Lightning's ModelCheckpoint, but it saves nothing after a meta-iteration that was dropped.
 
-    A run that goes on from it repeats what was dropped, so that nothing is lost once the cause is mended.
+    The newest file is therefore always from a good meta-iteration. A run that is resumed from it repeats the dropped
+    ones, so that nothing is lost once their cause is removed.
     """
 
     _dropped = False
@@ -24,6 +25,6 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save."""
+        """Save the checkpoint, unless the meta-iteration was dropped."""
         if not self._dropped:
             super().on_train_epoch_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""learning_curves.png in the run folder."""
+"""Draws learning_curves.png in the run folder."""
 
 from pathlib import Path
 
@@ -9,26 +9,26 @@ from cmaml_pl.figures.learning_curves import plot_learning_curves
 
 
 class LearningCurves(Callback):
-    """Draw return and cost, before and after adaptation, when the run ends or is stopped, from its metrics.csv.
+    """Draws return, cost and multipliers from the run's metrics.csv when the run ends or is stopped.
 
     Args:
         metrics: the metrics.csv.
-        path: of the picture.
-        cost_limit: drawn as a line, undiscounted cost per episode.
+        path: the PNG to write.
+        cost_limit: undiscounted cost per episode, drawn as a line.
     """
 
     def __init__(self, metrics: Path, path: Path, *, cost_limit: float) -> None:
         self.metrics, self.path, self.cost_limit = metrics, path, cost_limit
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw."""
+        """Draw the learning curves."""
         self.draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw what there is."""
+        """Draw the learning curves up to the exception."""
         self.draw(trainer)
 
     def draw(self, trainer: Trainer) -> None:
-        """Write the picture, once, if there is anything to show."""
+        """Write the picture, if there are metrics; only the first rank does it."""
         if trainer.is_global_zero and self.metrics.exists():
             plot_learning_curves(read_metrics(self.metrics), self.path, cost_limit=self.cost_limit)

@@ -1,4 +1,4 @@
-"""metrics.csv: one line a meta-iteration, also after a resume."""
+"""Writes metrics.csv, with one line per meta-iteration, also after a resume."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class MetricsCSV(Callback):
-    """Write every logged metric to `path`, one line a meta-iteration; validation cells stay empty in between.
+    """Writes every logged metric to `path`, one line per meta-iteration.
 
-    Lightning's own CSVLogger deletes the file when a run is resumed. Here a resumed run keeps the lines up to its
-    checkpoint and drops later ones, so that the file reads as if nothing had happened. It belongs after the callbacks
-    that log.
+    Cells of validation metrics are empty in meta-iterations without a validation. Lightning's own CSVLogger deletes the
+    file when a run is resumed. Here a resumed run keeps the lines up to its checkpoint and removes later ones, so that
+    the file is the same as that of an uninterrupted run. This callback belongs after the callbacks that log.
 
     Args:
-        path: of the file.
+        path: the file to write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class MetricsCSV(Callback):
         self._validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep what a resumed run has written up to its checkpoint, whose epoch is known only now."""
+        """Keep the lines of a resumed run up to its checkpoint; the checkpoint's epoch is known only now."""
         done = trainer.current_epoch
         if done == 0:
             return
@@ -41,11 +41,11 @@ class MetricsCSV(Callback):
             logger.warning("%s has lost %d of %d lines; the run goes on.", self.path, done - len(self._lines), done)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that this iteration has validation metrics of its own."""
+        """Remember that this meta-iteration has validation metrics."""
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add a line."""
+        """Add the line of this meta-iteration, and write the file on the first rank."""
         metrics = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
@@ -57,7 +57,7 @@ class MetricsCSV(Callback):
             self.write()
 
     def write(self) -> None:
-        """Replace the file in one move."""
+        """Replace the file with all lines, in one move."""
         names = dict.fromkeys(name for line in self._lines for name in line)
         with in_one_move(self.path) as scratch, scratch.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(names))
@@ -66,16 +66,16 @@ class MetricsCSV(Callback):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.csv; empty cells are left out, and so is a last line that is cut off.
+    """The lines of a metrics.csv, each as name -> value; empty cells and a cut-off last line are left out.
 
     Raises:
-        UserError: it is something else.
+        UserError: the file is not a metrics.csv.
     """
     try:
         text = path.read_text()
         whole = io.StringIO(text[: text.rfind("\n") + 1])
         lines = [{name: float(cell) for name, cell in line.items() if cell != ""} for line in csv.DictReader(whole)]
-    except (ValueError, TypeError) as error:  # not text, no number, or a line of another length
+    except (ValueError, TypeError) as error:  # not text, not a number, or a line with another number of cells
         raise UserError(f"{path} is not a metrics.csv ({error}): move it away to go on without its lines.") from None
     if not all("iteration" in line for line in lines):
         raise UserError(f"{path} is not a metrics.csv (no iteration): move it away to go on without its lines.")

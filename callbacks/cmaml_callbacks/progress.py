@@ -1,4 +1,4 @@
-"""What the user sees while a run trains."""
+"""Shows the progress of meta-training on the terminal."""
 
 from typing import Any
 
@@ -21,15 +21,16 @@ SHOWN_METRICS = {
     "eta": "{eta:.2f}",
     "steps/s": "{throughput/env_steps_per_s:,.0f}",
 }
-"""What stands beside the bar: return after adaptation, cost before and after it, eta, environment steps a second."""
+"""Label -> format of the metrics beside the bar: return after adaptation, cost before and after adaptation, eta, and
+environment steps per second."""
 
 
 class MetaProgress(ProgressBar):
-    """One Rich bar over all meta-iterations; a plain line now and then where there is no terminal.
+    """Shows one Rich bar for all meta-iterations; without a terminal it prints a plain line from time to time.
 
     Args:
-        console: where to write.
-        lines: how many lines a whole run prints without a terminal.
+        console: the console to print to; None for a new one.
+        lines: about how many lines a whole run prints without a terminal.
     """
 
     def __init__(self, console: Console | None = None, *, lines: int = 20) -> None:
@@ -41,7 +42,7 @@ class MetaProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Lightning calls this on every rank but the first."""
+        """Show nothing; Lightning calls this on every rank but the first."""
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -62,7 +63,7 @@ class MetaProgress(ProgressBar):
         self._progress.start()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One meta-iteration further."""
+        """Move the bar on by one meta-iteration, or print a line."""
         done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, metrics=describe(trainer.callback_metrics))
@@ -70,11 +71,11 @@ class MetaProgress(ProgressBar):
             self._console.print(f"{done}/{total}  {describe(trainer.callback_metrics)}", highlight=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the finished bar."""
+        """Stop the bar; it stays visible."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Stop the bar, so that the terminal works normally again."""
         self._stop()
 
     def _stop(self) -> None:
@@ -84,7 +85,7 @@ class MetaProgress(ProgressBar):
 
 
 def describe(metrics: Any) -> str:
-    """A line of the metrics in SHOWN_METRICS that are there."""
+    """A line with those metrics of SHOWN_METRICS that were logged."""
     parts = []
     for label, form in SHOWN_METRICS.items():
         try:

@@ -1,4 +1,4 @@
-"""The updates of the reward critic that the tasks share."""
+"""Updates the reward critic that the tasks share."""
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -10,10 +10,10 @@ from cmaml_pl.nets.networks import ValueNetwork
 
 
 class RewardCritic(CriticRegression):
-    """Regress V_r on the reward-to-go; see CriticRegression.
+    """Fits V_r to the reward-to-go; see CriticRegression.
 
-    Tasks differ in their reward, so that V_r can only be what they have in common; each task corrects it on its own
-    rollouts. Without this callback and the network, that correction is all there is.
+    Tasks differ in their reward, so that V_r can only learn what they have in common. Each task corrects V_r on its own
+    rollouts. Without this callback and its network, a task's critic consists of this correction only.
     """
 
     name = "reward_critic"
@@ -25,5 +25,5 @@ class RewardCritic(CriticRegression):
         return module.reward_critic
 
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
-        """Reward-to-go."""
+        """The reward-to-go; see CriticRegression."""
         return reward_to_go(self.critic(module), states, rollout["next", "reward"], gamma=module.estimator.gamma)

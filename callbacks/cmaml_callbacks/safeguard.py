@@ -1,4 +1,4 @@
-"""What happens to a meta-iteration whose numbers go wrong."""
+"""Undoes a meta-iteration with numbers that are not finite."""
 
 import copy
 import logging
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Before:
-    """What a meta-iteration may change, copied before it.
+    """A copy of everything that a meta-iteration may change, made before it.
 
     Attributes:
-        tensors: parameters and buffers of the module, by name; environment steps, which were taken all the same, are
-            left out.
+        tensors: name -> parameter or buffer of the module. The count of environment steps is left out, because these
+            steps were taken even if the meta-iteration is undone.
         optimizer: state of the meta-optimiser.
         learners: states of the callbacks that learn.
     """
@@ -35,17 +35,18 @@ class Before:
 
 
 class Safeguard(Callback):
-    """Drop a meta-iteration that left a number which is not finite; stop the run after too many in a row.
+    """Drops (undoes) a meta-iteration with numbers that are not finite; stops the run after too many in a row.
 
-    Dropped is a meta-iteration of which no task was left (see `cmaml_pl.algorithm.adaptation.sound_stages`), or after
-    which the meta-gradient, a parameter or a buffer is not finite. Parameters, buffers and optimisers are put back as
-    they were before it, and its record tells later callbacks. `health/dropped_iterations`, how many there have been, is
-    logged. It belongs after the callbacks that learn, and before those that judge or save.
+    A meta-iteration is dropped if no task in it was finite (see `cmaml_pl.algorithm.adaptation.sound_stages`), or if
+    the meta-gradient, a parameter or a buffer is not finite after it. Parameters, buffers and optimisers are then set
+    back to their state before the meta-iteration, and its record tells later callbacks that it was dropped.
+    `health/dropped_iterations`, the number of dropped meta-iterations so far, is logged. This callback belongs after
+    the callbacks that learn, and before those that watch or save.
 
     Args:
         learners: the callbacks that learn from a meta-iteration.
-        max_dropped: meta-iterations in a row that end the run.
-        checkpoint: where the run's checkpoint is; none may be written in a dropped meta-iteration.
+        max_dropped: number of dropped meta-iterations in a row after which the run ends.
+        checkpoint: path of the run's checkpoint, which a dropped meta-iteration must not overwrite.
     """
 
     def __init__(self, learners: Sequence[Callback], *, max_dropped: int, checkpoint: Path) -> None:
@@ -56,7 +57,7 @@ class Safeguard(Callback):
         self._before: Before | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Copy what the meta-iteration may change: some milliseconds for networks of 64 units."""
+        """Copy everything that the meta-iteration may change; this takes some milliseconds for networks of 64 units."""
         module = require_cmaml(self, pl_module)
         self._before = Before(
             {name: tensor.detach().clone() for name, tensor in _tensors(module).items() if name != "env_steps"},
@@ -67,7 +68,7 @@ class Safeguard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Drop the meta-iteration if it went wrong."""
+        """Drop the meta-iteration if a number is not finite."""
         module, record = require_cmaml(self, pl_module), iteration_of(outputs)
         no_task = record.broken == len(batch)
         wrong = "a rollout or adaptation step of every task" if no_task else find_wrong(module)
@@ -80,7 +81,7 @@ class Safeguard(Callback):
         module.log("health/dropped_iterations", float(self.dropped), batch_size=len(batch))
 
     def undo(self, trainer: Trainer, module: CMAML) -> None:
-        """Put everything back as it was before the meta-iteration."""
+        """Set everything back to its state before the meta-iteration."""
         assert self._before is not None, "no meta-iteration has begun"
         now = _tensors(module)
         with torch.no_grad():
@@ -89,13 +90,17 @@ class Safeguard(Callback):
         trainer.optimizers[0].load_state_dict(self._before.optimizer)
         for learner, state in zip(self.learners, self._before.learners, strict=True):
             learner.load_state_dict(state)
-            learner.on_fit_start(trainer, module)  # as in a run that goes on from a checkpoint
+            learner.on_fit_start(trainer, module)  # as in a run that is resumed from a checkpoint
 
     def count(self, iteration: int, wrong: str) -> None:
-        """One more was dropped; warn, or end the run.
+        """Count a dropped meta-iteration, and warn of it or end the run.
+
+        Args:
+            iteration: number of the meta-iteration, from 1.
+            wrong: name of the number that is not finite.
 
         Raises:
-            UserError: these were `max_dropped` in a row.
+            UserError: `max_dropped` meta-iterations in a row were dropped.
         """
         self.dropped, self.in_a_row = self.dropped + 1, self.in_a_row + 1
         if self.in_a_row >= self.max_dropped:
@@ -109,7 +114,7 @@ class Safeguard(Callback):
                 f"{wrong} is not finite. {last_good} Look at what the environment returns, and at outer.lr and "
                 "inner.max_kl."
             )
-        if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: it is told, but not over and over
+        if self.dropped.bit_count() == 1:  # warn of the 1st, 2nd, 4th, 8th ... only, not of all
             logger.warning(
                 "Meta-iteration %d was dropped, the policy stays as it was: %s is not finite. Dropped so far: %d.",
                 iteration,
@@ -118,16 +123,19 @@ class Safeguard(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """How many were dropped. None in a row: a checkpoint is written after a good meta-iteration alone."""
+        """The number of dropped meta-iterations.
+
+        The number in a row is always 0 here, because a checkpoint is written only after a good meta-iteration.
+        """
         return {"dropped": self.dropped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue the count of a checkpoint."""
         self.dropped = state_dict["dropped"]
 
 
 def find_wrong(module: CMAML) -> str | None:
-    """What the user may be told of the first meta-gradient, parameter or buffer that is not finite."""
+    """Name of the first meta-gradient, parameter or buffer that is not finite, for messages; None if all are finite."""
     gradients = {f"the gradient of actor.{name}": p.grad for name, p in module.actor.named_parameters()}
     for name, tensor in {**gradients, **_tensors(module)}.items():
         if tensor is not None and not tensor.isfinite().all():
@@ -136,5 +144,5 @@ def find_wrong(module: CMAML) -> str | None:
 
 
 def _tensors(module: CMAML) -> dict[str, Tensor]:
-    """Parameters and buffers by name; eta, which is not part of the module's state_dict, among them."""
+    """Name -> parameter or buffer; eta is included, although it is not in the module's state_dict."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}

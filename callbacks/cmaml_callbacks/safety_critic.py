@@ -1,4 +1,4 @@
-"""The updates of the global safety critic."""
+"""Updates the global safety critic."""
 
 from tensordict import TensorDict
 from torch import Tensor
@@ -10,9 +10,9 @@ from cmaml_pl.nets.networks import ValueNetwork
 
 
 class SafetyCritic(CriticRegression):
-    """Regress V_C on the cost-to-go; see CriticRegression.
+    """Fits V_C to the cost-to-go; see CriticRegression.
 
-    The critic is global: tasks share the cost function, so one network serves them all and learns from all of them.
+    The critic is global: the tasks share the cost function, so that one network serves all tasks and learns from all.
     """
 
     name = "safety_critic"
@@ -22,10 +22,10 @@ class SafetyCritic(CriticRegression):
         return module.safety_critic
 
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
-        """Cost-to-go."""
+        """The cost-to-go; see CriticRegression."""
         return cost_to_go(states, rollout["next", "cost"], gamma=module.estimator.cost_gamma)
 
     def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
-        """See CriticRegression; returns loss, explained_variance and episode_cost."""
+        """See CriticRegression; the result also has "episode_cost", which the fitted critic predicts."""
         metrics = super().fit(module, rollout, iteration=iteration)
         return {**metrics, "episode_cost": module.predicted_episode_cost(rollout)}

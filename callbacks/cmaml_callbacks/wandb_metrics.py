@@ -1,4 +1,4 @@
-"""What Weights & Biases is told beyond the metrics themselves."""
+"""Gives W&B (Weights & Biases) more than the metrics: their axes, a summary, and the picture of the learning curves."""
 
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from cmaml_pl.tracking.wandb_logger import find_wandb_logger
 
 
 class WandbMetrics(Callback):
-    """Give the W&B run its axes and, at the end, its picture; keep its id in the checkpoint.
+    """Sets the axes of the W&B run, uploads a picture at the end, and keeps the run's id in the checkpoint.
 
-    Metrics get environment steps as their axis, so that runs of different batch sizes can be compared; the summary
-    keeps the best return and lowest cost beside the last ones.
+    The axis of the metrics is the number of environment steps, so that runs with different batch sizes can be compared.
+    The run's summary has the best and the last validation return, and the lowest and the last validation cost.
 
     Args:
-        picture: the learning curves, uploaded at the end.
+        picture: file of the learning curves, uploaded at the end.
     """
 
     def __init__(self, picture: Path) -> None:
@@ -25,7 +25,7 @@ class WandbMetrics(Callback):
         self._run_id: str | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Define the axes."""
+        """Define the axes and the summary, and check that a resumed run continues its W&B run."""
         logger = find_wandb_logger(trainer)
         if logger is None:
             raise TypeError("WandbMetrics needs a WandbLogger among the Trainer's loggers")
@@ -50,5 +50,5 @@ class WandbMetrics(Callback):
         return {} if self._run_id is None else {"run_id": self._run_id}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The id that the checkpoint belongs to."""
+        """Keep the id of the W&B run that the checkpoint belongs to."""
         self._run_id = state_dict.get("run_id")

@@ -10,7 +10,7 @@ __version__ = version("cmaml_pl")
 
 
 def __getattr__(name: str) -> Any:
-    """`load_run`, imported when it is asked for: Lightning and TorchRL take their seconds."""
+    """Import `load_run` only when it is used, because Lightning and TorchRL take seconds to import."""
     if name == "load_run":
         from cmaml_pl.assembly import load_run
 

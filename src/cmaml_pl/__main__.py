@@ -1,4 +1,4 @@
-"""`python -m cmaml_pl VERB key=value ...`."""
+"""Runs the command line: `python -m cmaml_pl VERB key=value ...`."""
 
 from cmaml_pl.cli import main
 

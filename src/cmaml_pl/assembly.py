@@ -1,4 +1,4 @@
-"""From a configuration to objects: nothing below reads one."""
+"""Builds all objects from a configuration. Modules below this one take plain arguments, not a configuration."""
 
 import inspect
 import os
@@ -61,43 +61,44 @@ DECIDED_ELSEWHERE = {
     "use_distributed_sampler": "nothing: every rank takes its own rows of a batch",
     "precision": "nothing: everything is computed in 32 bits",
 }
-"""Arguments of Lightning's Trainer that are not the user's, and what decides them instead."""
+"""Arguments of Lightning's Trainer that the user cannot set, and what decides each of them instead."""
 
 
 @contextmanager
 def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
-    """The module with its environments, which end with the block; torch has the configured threads meanwhile.
+    """The module with its environments, which are closed when the block ends.
 
-    Ranks have equal parts of a batch of tasks; those of one machine share its cores.
+    Within the block torch uses `config.run.torch_threads` threads. With several ranks (processes) each rank gets an
+    equal part of every batch of tasks, and the ranks of one machine share its cores.
     """
-    # from here on, for the digits of the first weights depend on the threads
+    # the threads are set before the module is built, because the digits of its first weights depend on them
     with _torch_threads(config.run.torch_threads), closing(build_module(config, ranks)) as module:
         yield module
 
 
 def load_run(path: str | Path) -> tuple[CMAML, TaskDataModule]:
-    """A trained module, with its environments, and its tasks.
+    """A trained module with its environments, and the data module with its tasks.
 
-    Parameters, observation normaliser, critics, lambda and eta are the checkpoint's. `module.adapt` adapts the policy
-    to tasks, a Trainer goes on training or tests it, and `module.close()` ends its environments.
+    Parameters, observation normaliser, critics, lambda and eta are read from the checkpoint. `module.adapt` adapts the
+    policy to tasks, a Trainer can train the module further or test it, and `module.close()` closes its environments.
 
     Args:
-        path: of a checkpoint, or of a run folder for its newest one.
+        path: a checkpoint, or a run folder for its newest checkpoint.
 
     Raises:
-        UserError: there is no such run or checkpoint, or it is not as a run has written it.
+        UserError: there is no such run or checkpoint, or its files are damaged or were changed.
     """
     checkpoint = load_checkpoint(Path(path))
     config, _ = open_run(RunFolder.of(checkpoint).path, checkpoint)
     module = build_module(config)
     restore(module, checkpoint)
     kept = checkpoint.content.get("callbacks", {}).get(Eta.__qualname__, {})
-    module.eta.fill_(kept.get("eta", float(module.eta)))  # which its callback keeps
+    module.eta.fill_(kept.get("eta", float(module.eta)))  # the callback Eta keeps eta, the module's state does not
     return module, build_datamodule(config)
 
 
 def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
-    """The module as training begins with it; `close` ends its environments."""
+    """The untrained module with its environments; its method `close` closes them."""
     if config.train.tasks_per_batch % ranks.size:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but must be a multiple of the {ranks.size} "
@@ -124,7 +125,7 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
 
 
 def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
-    """The networks, with their first weights: the policy and the critics that judge it."""
+    """The policy and its critics with their first weights, in an estimator of advantages."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = GaussianActor(
         observation_size,
@@ -159,7 +160,7 @@ def _torch_threads(number: int) -> Iterator[None]:
 
 
 def build_datamodule(config: Config) -> TaskDataModule:
-    """The batches of tasks."""
+    """The data module that serves batches of tasks."""
     return TaskDataModule(
         config.tasks,
         tasks_per_batch=config.train.tasks_per_batch,
@@ -186,8 +187,8 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             **{**defaults, **config.trainer, "strategy": _strategy(config)},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
-            enable_progress_bar=not config.quiet,  # ours, which Lightning finds among the callbacks
-            # a run shorter than the interval is validated at its end
+            enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
+            # min: a run that is shorter than the interval is still validated, at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
             logger=logger or False,
@@ -205,7 +206,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
 
 
 def _strategy(config: Config) -> RanksStrategy | str:
-    """Lightning's for one process, ours for several."""
+    """Lightning's own strategy for one process, RanksStrategy for several."""
     chosen = config.trainer.get("strategy", "auto")
     if chosen not in ("auto", "ddp"):
         raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
@@ -214,12 +215,16 @@ def _strategy(config: Config) -> RanksStrategy | str:
 
 
 def find_ranks(trainer: Trainer) -> Ranks:
-    """This process among those that the trainer will have."""
+    """The rank of this process, and how many processes the trainer will have."""
     return Ranks(rank=trainer.global_rank, size=trainer.world_size, local=trainer.num_devices)
 
 
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
-    """In the order in which they must run: the clock, critics and eta, the undoing of both, watching, recording."""
+    """All callbacks, in the order in which Lightning must run them.
+
+    First Throughput, which measures time; then the learners (critics and eta); then Safeguard, which undoes what the
+    learners and the meta-step did if a number is not finite; then the callbacks that watch and record.
+    """
     critic = config.critic
     reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
     safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
@@ -228,7 +233,7 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     checkpoint = LastCheckpoint(
         dirpath=folder.checkpoints,
         filename=folder.last_checkpoint.stem,
-        save_on_train_epoch_end=True,  # every meta-iteration: it takes milliseconds, and nothing is lost
+        save_on_train_epoch_end=True,  # after every meta-iteration: saving takes milliseconds, so nothing gets lost
         enable_version_counter=False,
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)

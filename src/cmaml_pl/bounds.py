@@ -1,4 +1,4 @@
-"""Ranges of configuration values, declared beside the default and checked in one place."""
+"""Allowed ranges of configuration values: declared together with the default, checked in one place."""
 
 import dataclasses
 import math
@@ -16,7 +16,16 @@ def bounded(
     choices: tuple[str, ...] | None = None,
     finite: bool = True,
 ) -> Any:
-    """A dataclass field whose value must be in low <= value, above < value, value <= high, or one of `choices`."""
+    """A dataclass field with a default and an allowed range, which `check_bounds` checks.
+
+    Args:
+        default: the default value. For a list, every number in it is checked.
+        low: smallest allowed value.
+        above: value that must be exceeded.
+        high: largest allowed value.
+        choices: the allowed values, for a field with a string.
+        finite: whether infinity is refused.
+    """
     metadata = {"low": low, "above": above, "high": high, "choices": choices, "finite": finite}
     if isinstance(default, list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)

@@ -35,22 +35,22 @@ from cmaml_pl.tracking.wandb_logger import find_wandb_logger
 console = Console(highlight=False)
 
 EXPECTED_WARNINGS = (
-    ".*does not have many workers.*",  # a loader that serves descriptions of tasks needs none
-    ".*Checkpoint directory .* exists and is not empty.*",  # a resumed run's
-    "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # within TorchRL
-    ".*dirpath has changed from.*",  # of a run folder that was moved
-    ".*Please add the following callbacks: .'WandbMetrics'.*",  # of a run that goes on without W&B
-    ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # within Lightning
-    ".*It is recommended to use `self.log.*sync_dist=True.*",  # ranks agree on what they log
+    ".*does not have many workers.*",  # the loader serves descriptions of tasks and needs no workers
+    ".*Checkpoint directory .* exists and is not empty.*",  # normal when a run is resumed
+    "Creating .* which inherits from WeightUpdaterBase is deprecated.*",  # raised inside TorchRL
+    ".*dirpath has changed from.*",  # normal when a run folder was moved
+    ".*Please add the following callbacks: .'WandbMetrics'.*",  # normal when a run is resumed without W&B
+    ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # raised inside Lightning
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # the logged values are already equal on all ranks
 )
-"""Warnings of dependencies that say nothing to a user, by name."""
+"""Patterns of warnings from dependencies that are hidden, because a user can do nothing about them."""
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
-"""No space left, over quota, read-only, no permission, a file where a folder should be."""
+"""Errors of the disk: no space left, over quota, read-only, no permission, a file where a folder should be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; bad input ends with exit code 2 and one message."""
+    """Run the verb that the arguments name; bad input prints one message and exits with code 2."""
     verb, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["help"]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -75,7 +75,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def help_text(overrides: Sequence[str] = ()) -> None:
-    """Say what there is."""
+    """List the verbs, experiments, arms and sweeps."""
     console.print("python -m cmaml_pl VERB key=value ...\n")
     for name, verb in VERBS.items():
         console.print(f"  {name:<10} {escape((verb.__doc__ or '').splitlines()[0])}")
@@ -86,7 +86,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
 
 
 def train(overrides: Sequence[str]) -> RunFolder:
-    """Meta-train an experiment, exp=NAME [arm=NAME], or go on with a checkpoint, run.resume=PATH."""
+    """Meta-train an experiment, exp=NAME [arm=NAME], or continue from a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
     console = _console(quiet=config.quiet)
     if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
@@ -96,13 +96,13 @@ def train(overrides: Sequence[str]) -> RunFolder:
     console, ranks = _console(quiet=config.quiet or not trainer.is_global_zero), find_ranks(trainer)
     with open_module(config, ranks) as module:
         if checkpoint:
-            restore(module, checkpoint)  # says what does not fit before anything is touched
+            restore(module, checkpoint)  # a checkpoint that does not fit is refused here, before the folder is touched
         with folder.claim(config) if trainer.is_global_zero else nullcontext():
             module.save_hyperparameters(flatten(config))
             name = f"{config.exp}, {config.arm}" if config.arm else config.exp
             console.print(f"{name}, seed {config.seed}: {folder.path}", soft_wrap=True)
             if ranks.size > 1:
-                os.environ[RUN_ID] = folder.path.name  # for the processes that are about to be started
+                os.environ[RUN_ID] = folder.path.name  # read by the processes that Lightning is about to start
             path = checkpoint.path if checkpoint else None
             trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)
@@ -119,20 +119,23 @@ def train(overrides: Sequence[str]) -> RunFolder:
 
 
 def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
-    """After a signal: say how to go on, and exit with the code that schedulers and sweep agents know it by."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # which a connector sets
+    """If a signal stopped the run: print how to resume it, and exit with code 128 + the signal's number.
+
+    Schedulers and sweep agents recognise a signal by this exit code.
+    """
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # one of Lightning's connectors sets this attribute
     stop = next(callback for callback in callbacks if isinstance(callback, GracefulStop))
     if stop.received is None or trainer.current_epoch == trainer.max_epochs:
         return
     if not trainer.is_global_zero:
-        sys.exit()  # the first rank's code is the run's; another one here would have Lightning kill it
+        sys.exit()  # with code 0: any other code here would make Lightning kill the first rank, whose code counts
     logger = find_wandb_logger(trainer)
     if logger is not None and "WANDB_SWEEP_ID" in os.environ:
         logger.experiment.mark_preempting()
     print(f"Stopped by {stop.received.name}. Go on with run.resume={folder.last_checkpoint}", file=sys.stderr)
     if stop.received == stop.requeue_signal:
         if logger is not None:
-            logger.experiment.finish(exit_code=128 + stop.received)  # while SLURM lets this process live
+            logger.experiment.finish(exit_code=128 + stop.received)  # now: SLURM may end this process when it requeues
         if refusal := requeue_slurm_job():
             print(f"SLURM does not requeue the job: {refusal}", file=sys.stderr)
     sys.exit(128 + stop.received)
@@ -152,7 +155,7 @@ def evaluate(overrides: Sequence[str]) -> Path:
 
 
 def sweep(overrides: Sequence[str]) -> None:
-    """Create the W&B sweep of conf/sweep/NAME.yaml, exp=NAME; other overrides are for all its trials."""
+    """Create the W&B sweep of conf/sweep/NAME.yaml, exp=NAME; other overrides apply to all its trials."""
     name = find_value(parse_overrides(overrides), "exp")
     if not name:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(sweeps())}.")
@@ -163,7 +166,7 @@ def sweep(overrides: Sequence[str]) -> None:
 
 
 def agent(overrides: Sequence[str]) -> None:
-    """Run trials of a W&B sweep until it ends, sweep=ENTITY/PROJECT/ID, or only count=N of them."""
+    """Run trials of a W&B sweep, sweep=ENTITY/PROJECT/ID, until it ends or until count=N trials are done."""
     path, count = _values("agent", overrides, ("sweep", "count"))
     if not re.fullmatch(r"[^/]+/[^/]+/[^/]+", str(path)):
         raise UserError("agent takes sweep=ENTITY/PROJECT/ID, as `make sweep` prints it, and count=N.")
@@ -179,7 +182,7 @@ def export(overrides: Sequence[str]) -> None:
     if not checkpoint:
         raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
     try:
-        from cmaml_pl.export import export_policy  # the one verb that needs its packages
+        from cmaml_pl.export import export_policy  # imported here: no other verb needs onnx and safetensors
     except ModuleNotFoundError as error:
         raise UserError(f"export needs the package {error.name}: pip install {error.name}, or make setup.") from None
     for path, difference in export_policy(Path(str(checkpoint)), out=Path(str(out)) if out else None).items():
@@ -197,7 +200,11 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
 
 
 def _values(verb: str, overrides: Sequence[str], known: Sequence[str]) -> list[Any]:
-    """What the overrides of a verb give its keys, None where they give nothing."""
+    """The value of each key in `known`, in that order; None for a key that the overrides do not set.
+
+    Raises:
+        UserError: an override has a key that is not in `known`.
+    """
     request = parse_overrides(overrides)
     for key in map(str, request):
         if key not in known:
@@ -210,20 +217,23 @@ def _console(*, quiet: bool) -> Console:
 
 
 def _wandb_run(trainer: Trainer) -> dict[str, str]:
-    """Where the W&B run is: its address, or the command that uploads an offline one."""
+    """One line for the summary: the address of the W&B run, or the command that uploads an offline run.
+
+    It is empty without W&B and on all ranks but the first.
+    """
     logger = find_wandb_logger(trainer)
     if logger is None or not trainer.is_global_zero:
         return {}
     run = logger.experiment
     if not run.offline:
         return {"W&B": str(run.url)}
-    # a run that was resumed has a folder for each stretch; all belong to one W&B run
+    # each start and each resume of a run writes a folder of its own; all of them belong to one W&B run
     stretches = sorted(Path(run.dir).parents[1].glob("offline-run-*"))
     return {"W&B": f"wandb sync {' '.join(map(str, stretches))}"}
 
 
 def _print_summary(console: Console, metrics: Mapping[str, float], *, cost_limit: float) -> None:
-    """Return and cost before and after adaptation, on the last training and held-out tasks."""
+    """Print return and cost before and after adaptation, on the last training tasks and on the held-out tasks."""
     table = Table("tasks", "adaptation", "return", f"cost (limit {cost_limit:g})", box=None, pad_edge=False)
     for tasks, prefix in (("training", ""), ("held out", "val/")):
         for phase, label in (("pre", "before"), ("post", "after")):

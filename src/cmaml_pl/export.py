@@ -1,4 +1,4 @@
-"""A trained policy as files that other programs read: safetensors with JSON, and ONNX."""
+"""Writes a trained policy to files that other programs can read: safetensors with JSON, and ONNX."""
 
 import json
 from pathlib import Path
@@ -22,13 +22,15 @@ from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator
 
 TENSORS, DESCRIPTION, ONNX = "policy.safetensors", "policy.json", "policy.onnx"
-"""The files of an export."""
+"""Names of the files of an export."""
 
 OPSET, IR_VERSION = 17, 8
-"""Of the ONNX file: those of ONNX 1.12 (2022), which every current runtime reads; it needs nothing newer."""
+"""Versions of the ONNX file: those of ONNX 1.12 (2022). The graph needs nothing newer, and every current runtime reads
+them."""
 
 TOLERANCE = 1e-5
-"""Largest difference of an action, as a share of it where it is above 1: sums in another order, in 32 bits."""
+"""Largest allowed difference of an action between the ONNX file and the checkpoint: absolute for actions up to 1,
+relative above. It is not 0 because ONNX may add numbers in another order, in 32 bits."""
 
 ACTION_RECIPE = (
     "x = clip((observation - normaliser.mean) / sqrt(normaliser.variance + 1e-8), -observation_clip, observation_clip);"
@@ -39,18 +41,19 @@ ACTION_RECIPE = (
 
 
 def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
-    """Write the meta-policy of a checkpoint, its observation normaliser included, and check what was written.
+    """Write the meta-policy of a checkpoint with its observation normaliser, and check the written files.
 
     Args:
-        path: a checkpoint, or a run folder for its newest one.
+        path: a checkpoint, or a run folder for its newest checkpoint.
         out: folder of the files; None takes `export` in the run folder.
 
     Returns:
-        For the safetensors and the ONNX file the largest difference of their actions' means and standard deviations
-        from the checkpoint's own, see TOLERANCE, on observations like those that the policy has seen and far off.
+        File -> largest difference between its actions' means and standard deviations and those of the checkpoint, for
+        the safetensors and the ONNX file. TOLERANCE says how a difference is measured. The observations of the check
+        are random: some are like those that the policy has seen, others far away from them.
 
     Raises:
-        UserError: there is no such checkpoint, or a file does not give its actions.
+        UserError: there is no such checkpoint, or a file gives other actions than the checkpoint.
     """
     checkpoint = load_checkpoint(path)
     config, folder = open_run(RunFolder.of(checkpoint).path, checkpoint)
@@ -82,16 +85,16 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         raise UserError(f"out is {out}, but must be a folder.")
     out.mkdir(parents=True, exist_ok=True)
     (out / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    (out / TENSORS).write_bytes(save(actor.state_dict()))  # save_file would leave it readable by its owner alone
+    (out / TENSORS).write_bytes(save(actor.state_dict()))  # save_file would make the file readable by its owner only
     onnx.save_model(onnx_model(actor), out / ONNX)
     return check(actor, out)
 
 
 def check(actor: GaussianActor, folder: Path) -> dict[Path, float]:
-    """See `export_policy`, for the files in `folder`."""
+    """Check the files in `folder` against `actor`; see `export_policy` for what is returned and raised."""
     normaliser = actor.normaliser
     noise = torch.randn(256, normaliser.mean.numel(), generator=derive_generator(0, "export"), dtype=torch.float64)
-    # five standard deviations wide, so that some are cut off
+    # the noise is five standard deviations wide, so that the normaliser clips some of the observations
     observation = (normaliser.mean + 5.0 * (normaliser.variance + 1e-8).sqrt() * noise).float()
     evaluator = ReferenceEvaluator(onnx.load_model(folder / ONNX))
     with torch.no_grad():
@@ -100,13 +103,13 @@ def check(actor: GaussianActor, folder: Path) -> dict[Path, float]:
     differences: dict[Path, float] = {}
     for path, actions, allowed in ((folder / TENSORS, again, 0.0), (folder / ONNX, from_onnx, TOLERANCE)):
         differences[path] = float(((actions - expected).abs() / expected.abs().clamp_min(1.0)).max())
-        if not differences[path] <= allowed:  # NaN among them
+        if not differences[path] <= allowed:  # written with `not`, so that NaN is refused as well
             raise UserError(f"{path} is not usable: its actions differ from the checkpoint's by {differences[path]:g}.")
     return differences
 
 
 def load_policy(folder: Path) -> GaussianActor:
-    """The actor of an export, from its safetensors and JSON."""
+    """The actor of an export, read from its safetensors and JSON files."""
     about: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
     actor = GaussianActor(
         about["observation_size"],
@@ -120,7 +123,7 @@ def load_policy(folder: Path) -> GaussianActor:
 
 
 def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
-    """The policy as a graph: observation (batch, D) -> mean and std (batch, A), 32 bits."""
+    """The policy as an ONNX graph: observation (batch, D) -> mean and std, both (batch, A), in 32 bits."""
     normaliser, actions = actor.normaliser, actor.log_std.numel()
     constants: dict[str, Tensor] = {
         **dict(actor.named_parameters()),
@@ -148,7 +151,7 @@ def onnx_model(actor: GaussianActor) -> onnx.ModelProto:
 
 
 def _onnx_nodes(actor: GaussianActor) -> list[onnx.NodeProto]:
-    """What `ACTION_RECIPE` says, operator by operator; the names that no node gives are constants."""
+    """The operators of `ACTION_RECIPE`, in order. An input that is no node's output is a constant of the graph."""
     nodes = [
         helper.make_node("Sub", ["observation", "normaliser.mean"], ["centred"]),
         helper.make_node("Div", ["centred", "normaliser.scale"], ["scaled"]),

@@ -1,4 +1,4 @@
-"""Files that are replaced while a run may be killed or a disk be full."""
+"""Replaces files safely, even if the run is killed or the disk is full during the write."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,10 @@ from pathlib import Path
 
 @contextmanager
 def in_one_move(path: Path, scratch: str = ".tmp") -> Iterator[Path]:
-    """A file to write to, beside `path`, with the suffix `scratch`; it replaces `path` at the block's end.
+    """Give a scratch file to write to; it replaces `path` when the block ends.
 
-    A reader or a crash never meets half of it: what was there stays whole whatever happens.
+    The scratch file is in the folder of `path` and has the suffix `scratch`. `path` therefore always holds either the
+    whole old content or the whole new content: neither a reader nor a crash ever finds half of a file.
     """
     beside = path.with_suffix(scratch)
     try:

@@ -1,7 +1,7 @@
 """Random streams derived from the one seed of the configuration.
 
-Every draw is a function of (seed, purpose, counter): nothing about a stream has to be saved for a resumed run to draw
-what an uninterrupted one would have drawn.
+Every draw is a function of (seed, purpose, counter). A resumed run therefore draws the same numbers as an uninterrupted
+one, although the state of no stream is saved.
 """
 
 from zlib import crc32

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Task:
-    """One constrained MDP p ~ T, complete enough to be built again anywhere.
+    """One constrained MDP p ~ T: everything that an environment needs to build it again.
 
     Attributes:
-        family: registry name of the family it was drawn from.
-        id: number of the task within its family; splits are disjoint ranges of ids.
-        layout_seed: seed from which the environment places its objects, kept on every reset.
+        family: registry name of the family that the task was drawn from.
+        id: number of the task within its family; the splits (training, validation, test) are disjoint ranges of ids.
+        layout_seed: seed from which the environment places its objects; every reset uses it again.
         cost_limit: d^p, undiscounted cost per episode.
-        parameters: whatever else tells this task from its siblings, by name (unit in the family's docstring).
-        limit_share: `cost_limit` as a share of the configuration's limit, where tasks have limits of their own.
+        parameters: name -> value of everything else in which tasks of the family differ; the family's docstring gives
+            the units.
     """
 
     family: str

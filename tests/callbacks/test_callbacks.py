@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from tests.helpers import let_predict
 
 from cmaml_callbacks import Eta, MetricsCSV, RewardCritic, SafetyCritic, WandbMetrics
 from cmaml_callbacks.metrics_csv import read_metrics
@@ -31,8 +32,8 @@ def pre(module):
 
 
 @pytest.mark.parametrize(("predicted", "direction"), [(50.0, 1), (0.0, -1)])
-def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, pre, monkeypatch, predicted, direction):
-    monkeypatch.setattr(module, "predicted_episode_cost", lambda rollout: torch.tensor(predicted))
+def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, pre, predicted, direction):
+    let_predict(module, predicted, steps=40)
     callback = Eta(lr=0.01, high=2.0)
     module.eta.fill_(0.5)
     values = []
@@ -40,7 +41,7 @@ def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, p
         callback.update(module, pre)
         values.append(float(module.eta))
     assert math.copysign(1, values[0] - 0.5) == direction
-    assert values[0] == pytest.approx(0.5 + 0.01 * (predicted - 3.0))
+    assert values[0] == pytest.approx(0.5 + 0.01 * (predicted - 3.0), rel=1e-5)
     assert min(values) >= 0.0
     assert max(values) <= 2.0
     assert values[-1] == (2.0 if direction > 0 else 0.0)
@@ -109,11 +110,9 @@ def test_a_critics_optimiser_goes_on_where_it_was(module, pre, kind, critic):
 
 
 def test_predicted_cost_is_in_the_units_of_the_limit(module, pre):
-    """A critic that says 1 everywhere, of 40 steps and gamma 0.99."""
-    torch.nn.init.zeros_(module.safety_critic.body[-1].weight)
-    torch.nn.init.ones_(module.safety_critic.body[-1].bias)
-    expected = 0.99 + 40 * (1 - 0.99)
-    assert float(module.predicted_episode_cost(pre.rollout)) == pytest.approx(expected, rel=1e-5)
+    """A critic that says the same everywhere, of 40 steps and gamma 0.99: the formula is in the helper."""
+    let_predict(module, 7.0, steps=40)
+    assert float(module.predicted_episode_cost(pre.rollout)) == pytest.approx(7.0, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import WandbLogger
 from tensordict import TensorDict
 from tests.algorithm.test_module import TINY, fit
+from tests.helpers import let_predict
 
 from cmaml_callbacks import Health
 from cmaml_pl.assembly import open_module
@@ -133,11 +134,10 @@ def test_progress_that_comes_late_clears_the_sign():
 
 
 def test_a_sign_is_told_once_until_it_has_been_away_for_a_window():
-    callback = Health(window=3, grace=6)
-    told = []
+    callback, module, told = Health(window=3, grace=6), Module(), []
     for i in range(30):
         signs = {"no progress": "..."} if i < 10 or i == 12 or i >= 20 else {}
-        callback._history["return"].append(0.0)
+        callback.observe(module, module.roll([0, 1]), post_return=0.0, post_cost=0.0)
         told += [(i, sign) for sign in callback.new(signs)]
     assert told == [(0, "no progress"), (20, "no progress")]
 
@@ -191,7 +191,7 @@ def test_a_resumed_callback_sees_what_the_whole_one_does():
 def test_in_a_run_it_logs_and_warns(caplog):
     config = load_experiment("nav2d", [*TINY, "inner.cost_limit=0"])
     with open_module(config) as module:
-        module.predicted_episode_cost = lambda rollout: torch.tensor(-1.0)
+        let_predict(module, -1.0, steps=30)
         recorder = fit(module, config, iterations=4, callbacks=[Health(window=2, patience=2, grace=4)])
     assert [metrics["health/signs"] >= 1 for metrics in recorder.metrics] == [False, True, True, True]
     assert all(metrics["health/cost_variance"] > 0 for metrics in recorder.metrics)

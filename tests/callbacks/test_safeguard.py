@@ -157,7 +157,7 @@ def test_that_holds_for_every_outer_method(outer, tmp_path):
 
 
 def spoil(monkeypatch, owner, name, *, call):
-    """Let the result of one call of a function be NaN."""
+    """Let the result of one call of a function be NaN, which no input makes it."""
     original, calls = getattr(owner, name), []
 
     def spoiled(*args, **kwargs):

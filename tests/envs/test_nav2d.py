@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tensordict import TensorDict
 from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs.nav2d import HAZARD_RADIUS, HAZARDS, MAX_STEP, RAYS, Nav2DEnv, hazard_lidar, place_hazards
@@ -107,10 +108,10 @@ def test_hazards_do_not_give_the_goal_away(tasks):
 
 def test_hazards_stay_where_they_are_on_every_reset(tasks):
     env = make_env(tasks[:3], horizon=5)
-    before = env._hazards.clone()
+    before = env.positions()["hazards"].copy()
     first = env.reset()["observation"]
     env.rollout(12, break_when_any_done=False, policy=lambda td: td.set("action", torch.zeros(3, 4, 2)))
-    assert torch.equal(env._hazards, before)
+    assert (env.positions()["hazards"] == before).all()
     env.set_seed(0)
     assert torch.equal(env.reset()["observation"], first)
 
@@ -126,14 +127,12 @@ def test_the_time_limit_truncates_and_never_terminates(tasks):
 def test_a_partial_reset_leaves_the_other_worlds_where_they_are(tasks):
     env = make_env(tasks[:2], horizon=9)
     env.rollout(4, policy=lambda td: td.set("action", torch.ones(2, 4, 2)))
-    before = env._position.clone()
+    before = env.positions()["agent"].copy()
     chosen = torch.zeros(2, 4, 1, dtype=torch.bool)
     chosen[0, 1] = True
-    from tensordict import TensorDict
-
     env.reset(TensorDict({"_reset": chosen}, (2, 4)))
-    changed = (env._position != before).any(dim=-1, keepdim=True)
-    assert torch.equal(changed, chosen)
+    changed = (env.positions()["agent"] != before).any(axis=(2, 3))
+    assert (changed == chosen[..., 0].numpy()).all()
 
 
 def test_lidar_sees_the_nearest_edge_in_each_direction():

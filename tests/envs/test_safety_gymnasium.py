@@ -1,13 +1,8 @@
-"""Safety-Gymnasium's own tasks in worker processes."""
+"""Safety-Gymnasium's own tasks as one batch of worlds; test_safety_gymnasium_workers.py has the processes behind it."""
 
-import gc
-import os
-import subprocess
+import multiprocessing
 import sys
-import textwrap
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +14,8 @@ from torchrl.collectors import Collector
 from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs import NavigationEnv
-from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv, usable_workers
+from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.envs.safety_gymnasium_worker import WorldShare
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
@@ -46,12 +40,6 @@ def shared_env() -> Iterator[ParallelSafetyEnv]:
 def env(shared_env: ParallelSafetyEnv) -> ParallelSafetyEnv:
     shared_env.set_tasks(make_tasks(*SEEDS))
     return shared_env
-
-
-def small_env() -> ParallelSafetyEnv:
-    env = ParallelSafetyEnv(ENV_ID, 2, 1, horizon=HORIZON, num_workers=2)
-    env.set_tasks(make_tasks(*SEEDS))
-    return env
 
 
 def forward(seed: int = 0) -> torch.Tensor:
@@ -195,143 +183,19 @@ def test_tasks_must_be_given(env: ParallelSafetyEnv) -> None:
     new.close()
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_close_ends_the_workers() -> None:
-    env = small_env()
-    processes = [process.pid for process in env._processes]
-    assert len(processes) == 2
-    assert all(map(is_running, processes))
-    env.close()
-    assert not any(map(is_running, processes))
-    env.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        env.reset()
-    assert torch.get_num_threads() == 1
-
-
-def test_workers_end_with_the_last_reference() -> None:
-    env = small_env()
-    env.reset()
-    processes = [process.pid for process in env._processes]
-    del env
-    gc.collect()
-    assert not any(map(is_running, processes))
-
-
-def test_killed_worker_is_an_error() -> None:
-    env = small_env()
-    following = env.reset()
-    processes = [process.pid for process in env._processes]
-    env._processes[1].kill()
-    env._processes[1].join()
-    started = time.monotonic()
-    with pytest.raises(UserError, match=r"worker process.*exit code \[-9\]"):
-        env.step(following.set("action", torch.zeros(2, 1, 2)))
-    assert time.monotonic() - started < 20
-    assert env.is_closed
-    assert not any(map(is_running, processes))
-
-
 @pytest.mark.parametrize(
     ("env_id", "nearest"), [("SafetyPointGoal-v0", "SafetyPointGoal1-v0"), ("SafetyPointGoal1Vision-v0", "PointGoal1")]
 )
-def test_unknown_id_names_the_nearest(env_id: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmaml_pl.envs.safety_gymnasium._start_workers", lambda *_: pytest.fail("workers started"))
+def test_unknown_id_names_the_nearest(env_id: str, nearest: str) -> None:
+    before = multiprocessing.active_children()
     with pytest.raises(UserError, match=rf"tasks\.env_id.*{env_id}.*{nearest}"):
         ParallelSafetyEnv(env_id, 1, 1)
+    assert multiprocessing.active_children() == before
 
 
 def test_horizon_is_at_most_the_ids_own() -> None:
     with pytest.raises(UserError, match=r"rollout\.horizon is 1001.*1 to 1000"):
         ParallelSafetyEnv(ENV_ID, 1, 1, horizon=1001)
-
-
-@pytest.mark.parametrize(("worlds", "most", "workers"), [(32, 2, 2), (32, 5, 4), (7, 4, 1), (3, 64, 3), (1, None, 1)])
-def test_number_of_workers_divides_the_worlds(worlds: int, most: int | None, workers: int) -> None:
-    assert usable_workers(worlds, most) == workers
-
-
-def test_number_of_workers_follows_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3, 5, 7}, raising=False)
-    assert usable_workers(32) == 4
-    with pytest.raises(UserError, match=r"rollout\.workers is 0"):
-        usable_workers(32, 0)
-
-
-@pytest.fixture
-def share() -> Iterator[WorldShare]:
-    """The second of two workers' shares, in this process."""
-    import_safety_gymnasium()
-    share = WorldShare(ENV_ID, num_envs=1, horizon=HORIZON, share=2, index=1)
-    share.set_layouts([9, 9, *SEEDS])
-    yield share
-    share.close()
-
-
-def test_share_is_an_environment_of_its_own(share: WorldShare) -> None:
-    with torch.random.fork_rng():  # the check itself draws actions
-        check_env_specs(share)
-    np.testing.assert_array_equal(share.reset()["observation"], share.reset_worlds(np.ones(4, np.bool_))["observation"])
-
-
-def test_actions_reach_a_world_clipped(share: WorldShare, monkeypatch: pytest.MonkeyPatch) -> None:
-    share.reset_worlds(np.ones(4, np.bool_))
-    world = share._worlds[1]._env
-    taken = []
-    step = world.step
-
-    def recording_step(action: NDArray[np.float32]) -> object:
-        taken.append(action)
-        return step(action)
-
-    monkeypatch.setattr(world, "step", recording_step)
-    share.step_worlds(np.array([[9, 9], [9, 9], [9, 9], [-3, 0.5]], np.float32))
-    np.testing.assert_array_equal(taken, [[-1, 0.5]])
-
-
-@pytest.mark.parametrize("failure", ["handled by safety_gymnasium", "raised by mujoco"])
-def test_failed_physics_end_the_episode(share: WorldShare, failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mujoco
-
-    def fail(_: object) -> bool:
-        if failure == "raised by mujoco":
-            raise mujoco.FatalError("on purpose")
-        return True
-
-    start = share.reset_worlds(np.ones(4, np.bool_))["observation"].copy()
-    builder = share._worlds[1]._env.unwrapped
-    with monkeypatch.context() as patch:
-        patch.setattr(builder.task, "simulation_forward", fail)
-        state = share.step_worlds(np.zeros((4, 2), np.float32))
-    assert state["truncated"].tolist() == [[False], [True]]
-    assert not state["terminated"].any()
-    assert state["cost"].tolist() == [[0.0], [1.0]]
-    assert state["reward"][1] == builder.task.reward_conf.reward_exception == -10
-    assert np.isfinite(state["observation"]).all()
-    state = share.reset_worlds(np.array([False, False, False, True]))
-    np.testing.assert_array_equal(state["observation"][1], start[1])
-    assert not share.step_worlds(np.zeros((4, 2), np.float32))["truncated"].any()
-
-
-def test_other_errors_reach_the_parent(share: WorldShare, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: object) -> None:
-        raise AssertionError("World has starting cost!")
-
-    error = share.perform("step_worlds", np.zeros((4, 2), np.float32))  # before any reset
-    assert isinstance(error, RuntimeError)
-    assert "Traceback" in str(error)
-    monkeypatch.setattr(share._worlds[0], "reset", fail)
-    error = share.perform("reset_worlds", np.ones(4, np.bool_))
-    assert isinstance(error, UserError)
-    assert f"layout seed {SEEDS[0]} (World has starting cost!)" in str(error)
 
 
 def test_skybox_changes_nothing_but_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,51 +229,3 @@ def test_missing_package_is_the_users_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "safety_gymnasium", None)
     with pytest.raises(UserError, match=r"pip install --no-deps safety-gymnasium==1.0.0"):
         import_safety_gymnasium()
-
-
-PROGRAM = """
-    from pathlib import Path
-
-    from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
-    from cmaml_pl.task import Task
-
-    if __name__ == "__main__":
-        env = ParallelSafetyEnv("SafetyPointGoal1-v0", 1, 2, horizon=10, num_workers=2)
-        env.set_tasks([Task("layout", 0, layout_seed=0, cost_limit=25.0)])
-        env.rollout(20, break_when_any_done=False)
-        Path("workers").write_text(" ".join(str(process.pid) for process in env._processes))
-        raise ValueError("on purpose")
-"""
-
-
-def test_silent_program_leaves_no_process(tmp_path: Path) -> None:
-    """Importing, making and stepping say nothing, warnings being errors; an exception ends the workers too."""
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(PROGRAM))
-    roots = os.pathsep.join(str(Path(root).resolve()) for root in sys.path if root)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", program.name],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": roots},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout == ""
-    trace = done.stderr.splitlines()
-    assert trace[0] == "Traceback (most recent call last):"
-    assert trace[-1] == "ValueError: on purpose"
-    assert all(line.startswith("  ") for line in trace[1:-1]), done.stderr
-    processes = [int(pid) for pid in (tmp_path / "workers").read_text().split()]
-    assert len(processes) == 2
-    assert not any(map(is_running, processes))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["program.py", "workers"]
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and is not a zombie that only waits to be collected."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False

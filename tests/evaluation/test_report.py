@@ -15,7 +15,7 @@ from cmaml_pl.evaluation.tables import comparison_table, summary_table
 from cmaml_pl.evaluation.yardstick import Yardstick, estimate_scores
 
 
-def make_run(path: Path, seed=0, arm="a", random_arm="random"):
+def make_run(path, seed=0, arm="a", random_arm="random"):
     return Run(SimpleNamespace(seed=seed), SimpleNamespace(path=path), arm, random_arm)
 
 

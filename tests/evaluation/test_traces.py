@@ -1,5 +1,7 @@
 """Traces and videos: what is drawn is what was measured."""
 
+from functools import partial
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -20,11 +22,12 @@ def collect(family, horizon):
     rollouts = Rollouts(env, actor, seed=0)
     tasks = split_tasks(family, "test", cost_limit=1.0)[:2]  # a short batch
     rollouts.set_tasks(tasks)
-    return rollouts, tasks, rollouts.collect(actor.vector().expand(3, -1), "test", 0)[:2]
+    collect_again = partial(rollouts.collect, actor.vector().expand(3, -1), "test", 0)
+    return rollouts, tasks, collect_again()[:2], collect_again
 
 
 def test_a_trace_of_nav2d_is_the_observed_path():
-    rollouts, tasks, rollout = collect(Nav2DFamily(), horizon=9)
+    rollouts, tasks, rollout, collect_again = collect(Nav2DFamily(), horizon=9)
     traces = record_traces(rollouts, tasks, rollout, step=0, stream=("test",))
     assert [trace.task for trace in traces] == [task.id for task in tasks]
     for p, trace in enumerate(traces):
@@ -36,13 +39,12 @@ def test_a_trace_of_nav2d_is_the_observed_path():
         assert trace.positions["hazards"].shape == (10, 2, 2, 2)
         assert trace.lengths == [9, 9]
         assert trace.geometry is None
-    again = rollouts.collect(rollouts._policy._actor[0].vector().expand(3, -1), "test", 0)[:2]
-    assert torch.equal(again["observation"], rollout["observation"])  # a replay leaves nothing behind
+    assert torch.equal(collect_again()[:2]["observation"], rollout["observation"])  # a replay leaves nothing behind
 
 
 @pytest.mark.parametrize("env_id", ["SafetyPointGoal2-v0", "SafetyPointCircle1-v0"])
 def test_a_trace_of_the_navigation_engine_is_what_was_rolled_out(env_id):
-    rollouts, tasks, rollout = collect(LayoutFamily(env_id=env_id), horizon=30)
+    rollouts, tasks, rollout, _ = collect(LayoutFamily(env_id=env_id), horizon=30)
     seen = rollouts.replay(rollout["action"], lambda: rollouts.env.worlds.observe().copy(), "test", 0)
     observations = torch.tensor(np.stack(seen), dtype=torch.float32).unflatten(1, (3, 2))[:, :2]
     assert torch.equal(observations[1:].movedim(0, 2), rollout["next", "observation"])
@@ -56,7 +58,7 @@ def test_a_trace_of_the_navigation_engine_is_what_was_rolled_out(env_id):
 
 
 def test_a_trace_ends_with_the_first_episode():
-    rollouts, tasks, rollout = collect(Nav2DFamily(), horizon=9)
+    rollouts, tasks, rollout, _ = collect(Nav2DFamily(), horizon=9)
     rollout["next", "done"][0, 1, 3] = True
     first, second = record_traces(rollouts, tasks, rollout, step=0, stream=("test",))
     assert (first.lengths, second.lengths) == ([9, 4], [9, 9])
@@ -65,7 +67,7 @@ def test_a_trace_ends_with_the_first_episode():
 @pytest.fixture(params=["SafetyPointGoal2-v0", "SafetyPointCircle1-v0"])
 def scene(request):
     """An environment and a trace of it."""
-    rollouts, tasks, rollout = collect(LayoutFamily(env_id=request.param), horizon=12)
+    rollouts, tasks, rollout, _ = collect(LayoutFamily(env_id=request.param), horizon=12)
     assert isinstance(rollouts.env, NavigationEnv)
     return rollouts.env, record_traces(rollouts, tasks, rollout, step=0, stream=("test",))[0]
 
@@ -90,7 +92,7 @@ def test_without_a_renderer_it_says_why(scene, tmp_path, monkeypatch):
     def fail():
         raise ImportError("libEGL is missing\nand more")
 
-    monkeypatch.setattr(video, "_canvas_class", fail)
+    monkeypatch.setattr(video, "_canvas_class", fail)  # which fails as a machine without the libraries does
     with pytest.raises(video.NoRendererError, match=r"^no OpenGL to draw with \(libEGL is missing\)$"):
         video.write_video(*scene, tmp_path / "a.gif")
     assert not (tmp_path / "a.gif").exists()

@@ -1,19 +1,14 @@
 """Files that are cut, gone or of something else, and helpers that die: one message, and what was computed is kept."""
 
-import os
+import multiprocessing
 import shutil
 import sys
-import tempfile
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-import wandb
-from tests.integration.test_commands import DISABLED, TINY, final_state, lines, run_here
-from tests.wandb_server import WandbServer
+from tests.commands import cmaml, refused
+from tests.integration.runs import DISABLED, TINY, assert_same_run, lines
 
 from cmaml_callbacks import LearningCurves
 from cmaml_callbacks.metrics_csv import read_metrics
@@ -23,22 +18,7 @@ from cmaml_pl.configuration.loading import conf_dir, load_experiment, store
 from cmaml_pl.runs.checkpoints import load_checkpoint
 from cmaml_pl.runs.folder import RunFolder
 
-
-def train(runs: Path, *overrides: str) -> RunFolder:
-    main(["train", "exp=nav2d", "run.id=a", f"run.dir={runs}", "quiet=true", *TINY, *DISABLED, *overrides])
-    return RunFolder(runs / "nav2d/a")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of two meta-iterations."""
-    return train(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def folder(trained, tmp_path):
-    """A copy of it, to be spoiled."""
-    return RunFolder(Path(shutil.copytree(trained.path, tmp_path / "nav2d/a")))
+AGAIN = ("train", "exp=nav2d", "run.id=a", "run.resume=auto", *TINY, *DISABLED)
 
 
 def go_on(folder: RunFolder) -> list[str]:
@@ -55,7 +35,7 @@ def cut(path: Path, tenth: int) -> None:
 
 
 def assert_refused(arguments: list[str], message: str, cwd: Path) -> None:
-    printed = run_here(arguments, cwd=cwd)
+    printed = refused(*arguments, cwd=cwd)
     assert message in printed, f"{arguments}: {printed}"
     assert printed.count("Error:") == 1
 
@@ -65,7 +45,7 @@ def test_a_cut_configuration_is_refused_and_what_was_trained_stays(tenth, folder
     before = folder.last_checkpoint.read_bytes()
     cut(folder.config, tenth)
     for arguments in all_verbs(folder):
-        printed = run_here(arguments, cwd=tmp_path)
+        printed = refused(*arguments, cwd=tmp_path)
         assert "is not as a run has written it" in printed or "is from another configuration" in printed, printed
         assert "config.yaml" in printed
     assert folder.last_checkpoint.read_bytes() == before
@@ -76,6 +56,25 @@ def test_a_missing_configuration_is_named(folder, tmp_path):
     messages = ["config.yaml does not exist", "it has no config.yaml", "it has no config.yaml"]
     for arguments, message in zip(all_verbs(folder), messages, strict=True):
         assert_refused(arguments, message, tmp_path)
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_torn_checkpoint_is_skipped_for_the_one_before(tenth, folder, caplog):
+    cut(folder.last_checkpoint, tenth)
+    newest = folder.newest_good_checkpoint()
+    assert newest.path == folder.checkpoints / "previous.ckpt"
+    assert newest.iterations == 1
+    assert "last.ckpt cannot be read: it is cut off" in caplog.text
+    assert "It is skipped" in caplog.text
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_torn_one(folder, trained, tmp_path):
+    cut(folder.last_checkpoint, 3)
+    assert "It is skipped" in cmaml(*AGAIN, cwd=tmp_path)
+    assert_same_run(folder, trained)
+    for path in folder.checkpoints.iterdir():
+        cut(path, 3)
+    assert "No checkpoint in" in cmaml(*AGAIN, cwd=tmp_path, code=2)
 
 
 @pytest.mark.parametrize("tenth", range(10))
@@ -133,7 +132,8 @@ def test_a_file_that_is_no_whole_checkpoint_is_refused(change, message, verbs, f
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(folder, tmp_path):
-    other = train(tmp_path / "other", "policy.hidden=[8]")
+    cmaml("train", "exp=nav2d", "run.id=b", *TINY, *DISABLED, "policy.hidden=[8]", cwd=tmp_path)
+    other = RunFolder(tmp_path / "runs/nav2d/b")
     shutil.copy(other.last_checkpoint, folder.last_checkpoint)
     for arguments in all_verbs(folder):
         assert_refused(arguments, "policy.hidden is [64, 64] here and [8] there", tmp_path)
@@ -160,26 +160,9 @@ def test_runs_of_different_experiments_are_not_compared(trained, tmp_path):
     assert_refused(["evaluate", f"run=[{trained.path},{tmp_path}]"], "cannot be compared: ", tmp_path)
 
 
-@pytest.fixture
-def closed():
-    """A folder that this user may not write to, and the system's refusal where the user is root."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o555)
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    yield path
-    os.seteuid(user)
-    path.rmdir()
-
-
-def test_a_read_only_folder_is_one_message(closed):
-    assert_refused(["train", "exp=nav2d", f"run.dir={closed}", *TINY, *DISABLED], "Permission denied", closed)
-
-
 def test_a_sweep_file_with_a_typo_is_refused_before_anything_is_created(tmp_path, monkeypatch):
     folder = shutil.copytree(conf_dir(), tmp_path / "conf")
-    monkeypatch.setattr(loading, "conf_dir", lambda: folder)
+    monkeypatch.setattr(loading, "conf_dir", lambda: folder)  # in place of the package's own
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     file, good = folder / "sweep/nav2d.yaml", (folder / "sweep/nav2d.yaml").read_text()
@@ -211,10 +194,12 @@ def test_slurm_with_several_tasks_in_one_number_is_refused(tmp_path, monkeypatch
 
 
 def test_a_killed_worker_is_one_message_and_the_last_checkpoint_is_there(tmp_path, monkeypatch):
-    def kill(self, trainer, module, *args):
+    def kill(self, trainer, *args):
         if trainer.current_epoch == 1:
-            module.rollouts.env._processes[0].kill()
+            (worker,) = set(multiprocessing.active_children()) - others
+            worker.kill()
 
+    others = set(multiprocessing.active_children())
     keys = ["exp=point_goal", "tasks.engine=original", "rollout.workers=1", "run.id=a", f"run.dir={tmp_path}"]
     monkeypatch.setattr(LearningCurves, "on_train_batch_start", kill)
     command = ["train", *keys, *TINY, *DISABLED, "quiet=true", "rollout.horizon=5"]
@@ -222,93 +207,3 @@ def test_a_killed_worker_is_one_message_and_the_last_checkpoint_is_there(tmp_pat
     folder = RunFolder(tmp_path / "point_goal/a")
     assert load_checkpoint(folder.last_checkpoint).iterations == 1
     assert len(lines(folder.metrics)) == 1
-
-
-@pytest.fixture
-def online(monkeypatch):
-    """An environment in which W&B is used, but soon given up."""
-    wandb.teardown()  # an earlier test's W&B has read the environment already, and waits for longer
-    monkeypatch.setenv("WANDB_MODE", "online")  # so that what an offline WandbLogger sets is taken back
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
-    yield monkeypatch
-    wandb.finish()
-    wandb.teardown()
-
-
-class Answer500(BaseHTTPRequestHandler):
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format, *arguments):
-        """Nothing on the terminal."""
-
-
-@contextmanager
-def broken_server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer500) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def assert_trained_as(trained: RunFolder, folder: RunFolder) -> None:
-    ours, theirs = final_state(folder.path), final_state(trained.path)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert len(lines(folder.metrics)) == 2
-
-
-@pytest.mark.parametrize("mode", ["online", "auto"])
-def test_where_nobody_answers_for_wandb_the_run_is_trained_and_recorded_offline(
-    mode, online, trained, tmp_path, caplog
-):
-    folder = train(tmp_path, f"logger.wandb={mode}")
-    assert "recorded offline" in caplog.text
-    assert_trained_as(trained, folder)
-    assert len(list(folder.path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
-
-
-def test_where_wandb_answers_500_the_run_is_trained_and_recorded_offline(online, trained, tmp_path, caplog):
-    with broken_server() as url:
-        online.setenv("WANDB_BASE_URL", url)
-        folder = train(tmp_path, "logger.wandb=online")
-    assert "recorded offline" in caplog.text
-    assert "HTTP 500" in caplog.text
-    assert_trained_as(trained, folder)
-
-
-def test_a_wandb_server_that_dies_in_mid_run_costs_nothing_but_the_upload(online, trained, tmp_path):
-    def die(self, trainer, *args):
-        if trainer.current_epoch == 1:
-            server.shutdown()
-            server.server_close()
-
-    server = WandbServer()
-    online.setattr(LearningCurves, "on_train_batch_start", die)
-    with server:
-        for name, value in server.environment.items():
-            online.setenv(name, value)
-        folder = train(tmp_path, "logger.wandb=online")
-        wandb.finish()
-    assert_trained_as(trained, folder)
-    assert len(list(folder.path.glob("wandb/run-*/run-*.wandb"))) == 1  # for `wandb sync`
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "override", "message"),
-    [
-        ("WANDB_API_KEY", "short", "logger.id=b", "API key must have 40+ characters"),
-        ("WANDB_API_KEY", "0" * 40, "logger.id='a/b'", "Run ID cannot contain the characters"),
-        ("WANDB_MODE", "sideways", "logger.id=b", "environment, mode: Input should be 'online'"),
-    ],
-)
-def test_what_wandb_refuses_is_told_at_once(variable, value, override, message, online, tmp_path):
-    online.setenv(variable, value)
-    command = ["train", "exp=nav2d", "run.id=a", f"run.dir={tmp_path}", "quiet=true", *TINY, "logger.wandb=online"]
-    assert_refused([*command, override], message, tmp_path)

@@ -1,61 +1,65 @@
-"""The algorithm has to solve a small problem, over several seeds."""
+"""The algorithm has to solve small problems, with every one of several seeds, and within the limit."""
+
+import dataclasses
+from statistics import fmean
 
 import pytest
-import torch
 
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.tasks.base import split_tasks
 
 SEEDS = (0, 1, 2)
+ABOUT = 1.2
+"""Times the limit: that much the mean cost of few episodes may be over it."""
 
 
-def measure(module, tasks, theta):
-    stages = module.adapt(tasks, 3, ("test", 0), theta=theta)
-    return stages[-1].data.episode_return.mean(), stages[-1].data.episode_cost.mean()
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """For each seed, (return, cost) after three inner steps from the learned and from the random initialisation."""
-    found = []
-    for seed in SEEDS:
-        overrides = [f"seed={seed}", "run.id=x", "logger.wandb=disabled", "train.meta_iterations=20"]
-        config = load_experiment("nav2d", [*overrides, "train.validate_every=1000"])
-        folder = RunFolder(tmp_path_factory.mktemp("run"))
-        with open_module(config) as module:
-            random = module.actor.vector()
-            datamodule = build_datamodule(config)
-            build_trainer(config, folder).fit(module, datamodule)
-            tasks = datamodule.splits["test"][: config.train.tasks_per_batch]
-            found.append((measure(module, tasks, module.actor.vector()), measure(module, tasks, random)))
-    return torch.tensor(found)  # (seeds, initialisation, quantity)
-
-
-def test_the_learned_initialisation_adapts_further_and_more_safely_than_a_random_one(results):
-    (learned, learned_cost), (random, random_cost) = results.unbind(dim=1)[0].T, results.unbind(dim=1)[1].T
-    assert (random > 0).all(), results  # even a random one gets closer to the goal
-    assert (learned > 1.15 * random).all(), results
-    assert learned.mean() > 1.4 * random.mean(), results
-    assert learned_cost.mean() < random_cost.mean(), results
+def load(seed, *overrides):
+    common = [f"seed={seed}", "run.id=x", "quiet=true", "logger.wandb=disabled", "train.validate_every=1000"]
+    return load_experiment("nav2d", [*common, *overrides])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pretraining_solves_the_only_task_there_is(seed, tmp_path):
-    """One task, whose goal can be learned by heart: the meta-policy itself goes there, before any adaptation."""
-    # a limit of 10: at 3 seed 0 stops in front of the hazards, which is safe and worth 0.2
-    tiny = [
-        "inner.cost_limit=10",
-        "tasks.train=1",
-        "train.tasks_per_batch=1",
-        "train.meta_iterations=40",
-        "rollout.envs_per_task=40",
-    ]
-    config = load_experiment("nav2d", ["arm=pretrain", f"seed={seed}", "logger.wandb=disabled", *tiny])
+def test_the_learned_initialisation_adapts_further_than_a_random_one_and_keeps_the_limit(seed, tmp_path):
+    """Return and cost after three inner steps on test tasks, the limit being 3 of 50 steps.
+
+    Learned, the return is 1.3 to 1.8 times that of the random initialisation, at a cost of 2.2 to 2.9. With a
+    meta-gradient of zero (the safety term's step alone) it is 1.1 to 1.2 times, with its sign turned 0.4 times; with
+    lambda and eta frozen at 0 the cost is 6.3 and 8.6.
+    """
+    config = load(seed, "train.meta_iterations=10")
+    with open_module(config) as module:
+        datamodule, random = build_datamodule(config), module.actor.vector()
+        build_trainer(config, RunFolder(tmp_path)).fit(module, datamodule)
+        tasks = datamodule.splits["test"][: config.train.tasks_per_batch]
+        learned, other = (
+            module.adapt(tasks, config.inner.steps, ("test", 0), theta=theta)[-1].data
+            for theta in (module.actor.vector(), random)
+        )
+    assert other.episode_return.mean() > 0.1, "even a random one gets closer to the goal"
+    assert learned.episode_return.mean() > 1.25 * other.episode_return.mean()
+    assert learned.episode_cost.mean() < ABOUT * config.inner.cost_limit
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pretraining_learns_a_task_by_heart_whose_straight_way_costs_too_much(seed, tmp_path):
+    """The meta-policy itself goes toward the goal, before any adaptation, and around the hazards or not past them.
+
+    The straight way is worth 1.28 and costs 18, the limit is 5. Over the last ten iterations the return is 0.3 to 0.7,
+    at a cost of 4 at most; with lambda frozen at 0 it is 1.06, at a cost of 35; without steps it stays where it began.
+    """
+    one = ["arm=pretrain", "tasks.train=1", "train.tasks_per_batch=1", "rollout.envs_per_task=20"]
+    config = load(seed, *one, "inner.cost_limit=5", "train.meta_iterations=25")
+    datamodule, limit = build_datamodule(config), config.inner.cost_limit
+    third = split_tasks(dataclasses.replace(config.tasks, train=3), "train", cost_limit=limit)[2]
+    datamodule.splits["train"] = [third]
     folder = RunFolder(tmp_path)
     with open_module(config) as module:
-        build_trainer(config, folder).fit(module, build_datamodule(config))
+        build_trainer(config, folder).fit(module, datamodule)
     rows = read_metrics(folder.metrics)
-    assert rows[-1]["pre/return"] > 0.35 + rows[0]["pre/return"], rows
-    assert rows[-1]["pre/cost"] < max(2 * config.inner.cost_limit, rows[0]["pre/cost"]), rows
+    first, last = rows[0], rows[-10:]
+    assert first["pre/return"] < 0.1
+    assert fmean(row["pre/return"] for row in last) > 0.2 + first["pre/return"]
+    assert fmean(row["pre/cost"] for row in last) < ABOUT * limit

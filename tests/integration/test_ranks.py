@@ -1,16 +1,15 @@
 """Several processes that share a meta-batch."""
 
-import os
+import contextlib
 import signal
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from tests.commands import cmaml, run, started
 from tests.distributed.same_rollouts import train_on
-from tests.integration.test_commands import DISABLED, TINY, cmaml, final_state, lines
+from tests.integration.runs import DISABLED, TINY, done, final_state, lines
 
 from cmaml_pl.cli import main
 from cmaml_pl.runs.checkpoints import load_checkpoint
@@ -18,7 +17,7 @@ from cmaml_pl.runs.folder import RunFolder
 
 # conjugate gradients make much of rounding in so few data: two iterations, before they do
 THREE = [*TINY, *DISABLED, "exp=nav2d", "train.meta_iterations=3", "train.validate_every=3", "inner.cg_iterations=2"]
-LONG = [*THREE, "train.meta_iterations=100"]
+LONG = [*THREE, "train.meta_iterations=1000000"]
 # 5 validation tasks in batches of 2: of the last batch, the second of two ranks has none
 ARMS = {
     "cmaml": ["tasks.validation=5", "safety.eta=0.5", "safety.dead_band=false", "outer.passes=2", "outer.max_kl=1e-3"],
@@ -26,16 +25,7 @@ ARMS = {
 }
 
 
-def run_two(*arguments: str, cwd: Path, code: int = 0) -> str:
-    """What a command prints that Lightning starts a second time."""
-    result = subprocess.run(
-        [sys.executable, "-m", *arguments, "trainer.devices=2", "trainer.strategy=ddp"],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
-    )  # fmt: skip
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    return result.stdout + result.stderr
+TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def assert_equal(one: RunFolder, two: RunFolder) -> None:
@@ -55,7 +45,7 @@ def test_two_ranks_compute_what_one_does_on_the_same_rollouts(arm, tmp_path):
     train_on(file, [*arguments, "run.id=recorded"])
     train_on(file, [*arguments, "run.id=one"])
     gradients = torch.load(file.with_suffix(".gradients"), weights_only=True)
-    run_two("tests.distributed.same_rollouts", str(file), *arguments, "run.id=two", cwd=tmp_path)
+    run("tests.distributed.same_rollouts", str(file), *arguments, *TWO, "run.id=two", cwd=tmp_path)
     for one, two in zip(gradients, torch.load(file.with_suffix(".gradients"), weights_only=True), strict=True):
         assert one.norm() > 0
         torch.testing.assert_close(two, one, rtol=0, atol=1e-8)
@@ -72,33 +62,22 @@ def test_tasks_that_break_are_left_out_of_the_mean_over_all_ranks(tmp_path):
             rollout["next"]["reward"][:2] = torch.nan  # both tasks of the first rank
     torch.save(kept, file)
     train_on(file, [*four, "run.id=one"])
-    run_two("tests.distributed.same_rollouts", str(file), *four, "run.id=two", cwd=tmp_path)
+    run("tests.distributed.same_rollouts", str(file), *four, *TWO, "run.id=two", cwd=tmp_path)
     one, two = (RunFolder(tmp_path / "nav2d" / name) for name in ("one", "two"))
     assert [float(line["health/dropped_tasks"]) for line in lines(one.metrics)] == [0, 2, 0]
     assert_equal(one, two)
 
 
-def start_two(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A run of two ranks that has done some iterations."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cmaml_pl", "train", *LONG, "trainer.devices=2", "run.id=a", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not (metrics := RunFolder(folder / "runs/nav2d/a").metrics).exists() or len(lines(metrics)) < 3:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    return process
-
-
 def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
-    process = start_two(tmp_path)
-    process.send_signal(signal.SIGTERM)
-    printed = "".join(process.communicate(timeout=60))
-    assert process.returncode == 128 + signal.SIGTERM, printed
-    assert "Traceback" not in printed
     folder = RunFolder(tmp_path / "runs/nav2d/a")
-    stopped = len(lines(folder.metrics))
-    assert printed.count("Go on with run.resume=") == 1
+    with started("cmaml_pl", "train", *LONG, "trainer.devices=2", "run.id=a", cwd=tmp_path) as two:
+        while done(folder) < 3:
+            assert two.running, two.printed
+            time.sleep(0.01)
+        two.process.send_signal(signal.SIGTERM)
+        assert two.end() == 128 + signal.SIGTERM, two.printed
+        assert two.printed.count("Go on with run.resume=") == 1
+    stopped = done(folder)
     assert load_checkpoint(folder.last_checkpoint).iterations == stopped
     on = [f"run.resume={folder.path}", f"train.meta_iterations={stopped + 2}", "trainer.devices=1"]
     cmaml("train", *on, cwd=tmp_path)
@@ -108,14 +87,14 @@ def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
 # the message that follows is of the module's own, or Lightning's, after it has saved
 @pytest.mark.parametrize(("hook", "saved"), [("on_train_batch_start", 2), ("on_train_epoch_end", 3)])
 def test_when_a_rank_dies_the_run_ends_with_a_message_and_its_last_checkpoint(hook, saved, tmp_path):
-    printed = run_two("tests.distributed.dying_rank", hook, *LONG, "run.id=a", cwd=tmp_path, code=2)
+    printed = run("tests.distributed.dying_rank", hook, *LONG, *TWO, "run.id=a", cwd=tmp_path, code=2)
     assert "Rank 0 of 2 has lost the others" in printed
     assert RunFolder(tmp_path / "runs/nav2d/a").newest_good_checkpoint().iterations == saved
 
 
 ONE_OF_TWO = """
 import os, subprocess, sys, time
-from cmaml_pl import strategy
+from cmaml_pl.distributed import strategy
 strategy.GRACE = 1.0
 another = subprocess.Popen([sys.executable, "-c", "exit(1)"])
 observer = strategy.PatientObserver(os.getpid(), [another], sleep_period=0.01)
@@ -123,37 +102,37 @@ observer.start()
 """
 
 
-def test_a_process_that_does_not_notice_the_loss_of_another_is_killed():
-    hangs = [sys.executable, "-c", f"{ONE_OF_TWO}time.sleep(50)"]
-    assert subprocess.run(hangs, check=False, timeout=40).returncode == -signal.SIGKILL
-
-
-def test_a_process_that_has_trained_is_not_killed_while_it_ends():
-    ends = [sys.executable, "-c", f"{ONE_OF_TWO}observer.trained.set(); observer.join()"]
-    assert subprocess.run(ends, check=False, timeout=40).returncode == 0
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [("time.sleep(50)", -signal.SIGKILL), ("observer.trained.set(); observer.join()", 0)],
+    ids=["it hangs", "it has trained"],
+)
+def test_a_process_that_does_not_notice_the_loss_of_another_is_killed(then, code, tmp_path):
+    (tmp_path / "one_of_two.py").write_text(ONE_OF_TWO + then)
+    run("one_of_two", cwd=tmp_path, code=code)
 
 
 def test_torchrun_starts_the_ranks_as_well(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cmaml_pl"]
-
-    def run(*arguments: str) -> tuple[int, str]:
-        result = subprocess.run(
-            [*torchrun, "train", *THREE, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        return result.returncode, result.stdout + result.stderr
-
-    code, printed = run("trainer.devices=2", "run.id=a", "logger.wandb=offline")
-    assert code == 0, printed
+    """Which are Pythons of their own."""
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "cmaml_pl", "train", *THREE)
+    printed = run(*torchrun, "trainer.devices=2", "run.id=a", "logger.wandb=offline", cwd=tmp_path, anew=True)
     assert printed.count("wandb sync") == 1
     assert len(lines(tmp_path / "runs/nav2d/a/metrics.csv")) == 3
-    code, printed = run("trainer.devices=2")
-    assert code != 0
-    assert "name the run by run.id" in printed
+
+
+def test_torchruns_ranks_have_to_be_told_the_name_of_their_run(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    torchrun = {"TORCHELASTIC_RUN_ID": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with contextlib.ExitStack() as stack:
+        ranks = [
+            stack.enter_context(
+                started("cmaml_pl", "train", *THREE, "trainer.devices=2", cwd=tmp_path, env={**torchrun, **rank})
+            )
+            for rank in ({"RANK": "0", "LOCAL_RANK": "0"}, {"RANK": "1", "LOCAL_RANK": "1"})
+        ]
+        assert [rank.end() for rank in ranks] == [2, 2]
+        assert "name the run by run.id" in ranks[0].printed
 
 
 def test_torchruns_processes_must_be_those_of_the_trainer(tmp_path, monkeypatch, capsys):

@@ -7,9 +7,8 @@ import pickle
 
 import pytest
 import torch
-from tests.integration.test_commands import DISABLED, TINY, cmaml, run_here
-
-from cmaml_pl.runs.folder import RunFolder
+from tests.commands import cmaml, refused
+from tests.integration.runs import TINY
 
 
 class Code:
@@ -32,46 +31,35 @@ def as_checkpoint(content):
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    start = tmp_path_factory.mktemp("run")
-    cmaml("train", "exp=nav2d", "run.id=a", *DISABLED, *TINY, cwd=start)
-    return start / "runs/nav2d/a"
-
-
 @pytest.mark.parametrize("write", [as_pickle, as_checkpoint])
-def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(write, run, tmp_path):
-    mark, last = tmp_path / "the code ran", run / "checkpoints/last.ckpt"
-    good = last.read_bytes()
+def test_a_checkpoint_with_code_in_it_is_refused_and_the_code_does_not_run(write, folder, tmp_path):
+    mark, last = tmp_path / "the code ran", folder.last_checkpoint
     content = torch.load(last, weights_only=True)
     content["callbacks"] = Code(f"touch '{mark}'")
     last.write_bytes(write(content))
-    try:
-        for command in (
-            ("train", f"run.resume={last}", "train.meta_iterations=3"),
-            ("evaluate", f"run={run}"),
-            ("export", f"ckpt={run}"),
-        ):
-            printed = run_here(command, cwd=tmp_path)
-            assert printed.count("Error:") == 1
-            assert "it holds code, which is never run" in printed
-            assert "weights_only" not in printed  # no advice to load it all the same
-        # which resume=auto takes
-        assert RunFolder(run).newest_good_checkpoint().path == run / "checkpoints/previous.ckpt"
-        assert "never run" in cmaml("export", f"ckpt={last}", cwd=tmp_path, code=2)
-        assert not mark.exists()
-        with contextlib.suppress(RuntimeError):
-            torch.load(last, weights_only=False)
-        assert mark.exists(), "there was no danger"
-    finally:
-        last.write_bytes(good)
+    for command in (
+        ("train", f"run.resume={last}", "train.meta_iterations=3"),
+        ("evaluate", f"run={folder.path}"),
+        ("export", f"ckpt={folder.path}"),
+    ):
+        printed = refused(*command, cwd=tmp_path)
+        assert printed.count("Error:") == 1
+        assert "it holds code, which is never run" in printed
+        assert "weights_only" not in printed  # no advice to load it all the same
+    # which resume=auto takes
+    assert folder.newest_good_checkpoint().path == folder.checkpoints / "previous.ckpt"
+    assert "never run" in cmaml("export", f"ckpt={last}", cwd=tmp_path, code=2)
+    assert not mark.exists()
+    with contextlib.suppress(RuntimeError):
+        torch.load(last, weights_only=False)
+    assert mark.exists(), "there was no danger"
 
 
-def test_what_a_meta_test_has_kept_is_no_way_for_code_either(run, tmp_path):
-    mark, kept = tmp_path / "the code ran", run / "measurements/learned_1_steps.pt"
+def test_what_a_meta_test_has_kept_is_no_way_for_code_either(folder, tmp_path):
+    mark, kept = tmp_path / "the code ran", folder.measurements / "learned_1_steps.pt"
     kept.parent.mkdir(exist_ok=True)
     kept.write_bytes(as_checkpoint({"what": Code(f"touch '{mark}'")}))
-    cmaml("evaluate", f"run={run}", cwd=tmp_path)  # measured anew
+    cmaml("evaluate", f"run={folder.path}", cwd=tmp_path)  # measured anew
     assert not mark.exists()
 
 

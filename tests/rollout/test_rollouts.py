@@ -14,22 +14,27 @@ TASKS, ENVS, HORIZON = 3, 4, 6
 
 
 @pytest.fixture
-def rollouts():
+def actor():
+    return make_actor(observation_size=18, hidden=(8,))
+
+
+@pytest.fixture
+def theta(actor):
+    """Parameters of every task, (tasks, P)."""
+    return actor.vector().expand(TASKS, -1) + torch.arange(TASKS)[:, None] * 0.05
+
+
+@pytest.fixture
+def rollouts(actor):
     env = Nav2DFamily().make_env(TASKS, ENVS, horizon=HORIZON, workers=None)
-    actor = make_actor(observation_size=18, hidden=(8,))
     result = Rollouts(env, actor, seed=0)
     result.set_tasks(split_tasks(Nav2DFamily(), "train", cost_limit=2.0)[:TASKS])
     yield result
     result.close()
 
 
-def stacked(rollouts):
-    theta = rollouts._policy._actor[0].vector().expand(TASKS, -1).clone()
-    return theta + torch.arange(TASKS)[:, None] * 0.05
-
-
-def test_a_rollout_is_one_episode_of_every_world_with_the_keys_that_updates_read(rollouts):
-    batch = rollouts.collect(stacked(rollouts), "test")
+def test_a_rollout_is_one_episode_of_every_world_with_the_keys_that_updates_read(rollouts, theta):
+    batch = rollouts.collect(theta, "test")
     assert batch.shape == (TASKS, ENVS, HORIZON)
     assert batch["observation"].shape == (TASKS, ENVS, HORIZON, 18)
     assert batch["action_log_prob"].shape == (TASKS, ENVS, HORIZON)
@@ -39,10 +44,8 @@ def test_a_rollout_is_one_episode_of_every_world_with_the_keys_that_updates_read
     assert not batch["next", "done"][:, :, :-1].any()
 
 
-def test_every_task_is_run_by_its_own_parameters(rollouts):
-    theta = stacked(rollouts)
+def test_every_task_is_run_by_its_own_parameters(rollouts, actor, theta):
     batch = rollouts.collect(theta, "test")
-    actor = rollouts._policy._actor[0]
     for p in range(TASKS):
         actor.load_vector(theta[p])
         loc, scale = actor(batch["observation"][p])
@@ -52,8 +55,7 @@ def test_every_task_is_run_by_its_own_parameters(rollouts):
     torch.testing.assert_close(batch["action_log_prob"], log_prob)
 
 
-def test_the_stream_alone_decides_the_numbers(rollouts):
-    theta = stacked(rollouts)
+def test_the_stream_alone_decides_the_numbers(rollouts, theta):
     first = rollouts.collect(theta, "a", 1)
     other = rollouts.collect(theta, "a", 2)
     again = rollouts.collect(theta, "a", 1)
@@ -62,10 +64,10 @@ def test_the_stream_alone_decides_the_numbers(rollouts):
     assert not torch.equal(first["action"], other["action"])
 
 
-def test_a_rollout_keeps_its_numbers_when_the_next_one_is_collected(rollouts):
-    first = rollouts.collect(stacked(rollouts), "a")
+def test_a_rollout_keeps_its_numbers_when_the_next_one_is_collected(rollouts, theta):
+    first = rollouts.collect(theta, "a")
     before = first.clone()
-    rollouts.collect(stacked(rollouts), "b")
+    rollouts.collect(theta, "b")
     assert torch.equal(first["observation"], before["observation"])
     assert torch.equal(first["next", "reward"], before["next", "reward"])
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from tests.integration.test_commands import DISABLED, TINY, final_state, lines
+from tests.integration.runs import DISABLED, TINY, final_state, lines
 
 from cmaml_pl.cli import main
 from cmaml_pl.configuration.merging import NEWER, RENAMED

@@ -1,4 +1,4 @@
-"""C-MAML itself: the LightningModule, its inner loop, its batches of tasks, the record of a meta-iteration.
+"""C-MAML itself: the LightningModule, its inner loop, its batches of tasks, and the record of a meta-iteration.
 
-`CMAML`, `TaskDataModule`, `MetaIteration` and `Stage` are for the callbacks and for what composes.
+The callbacks and `assembly` use `CMAML`, `TaskDataModule`, `MetaIteration` and `Stage`.
 """

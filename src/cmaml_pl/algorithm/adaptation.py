@@ -1,4 +1,4 @@
-"""The inner loop: rollouts and adaptation steps in turn, for a batch of tasks at once."""
+"""The inner loop: it alternates rollouts and adaptation steps, for a batch of tasks at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ Rows = TypeVar("Rows", TaskData, InnerStep)
 
 @dataclass(frozen=True)
 class Stage:
-    """The tasks after k adaptation steps.
+    """The policies of a batch of tasks after k adaptation steps, and the rollout that they collected.
 
     Attributes:
-        theta: the parameters that acted, (tasks, P).
+        theta: the parameters that collected the rollout, (tasks, P).
         multiplier: lambda^p, (tasks,).
         rollout: TensorDict [tasks, envs, time].
-        data: the same rollout as the updates see it.
-        step: the adaptation step that led here; None before the first.
+        data: the same rollout, prepared for the updates.
+        step: the adaptation step that led to `theta`; None for the first stage.
     """
 
     theta: Tensor
@@ -39,7 +39,7 @@ class Stage:
 
     @cached_property
     def finite(self) -> Tensor:
-        """Whether all that a task has brought is finite, bool, (tasks,); only its limit may be infinite."""
+        """Whether all numbers of a task are finite, bool, (tasks,); its cost limit may be infinite."""
         derived = (
             self.data.reward_advantage,
             self.data.cost_advantage,
@@ -49,7 +49,7 @@ class Stage:
         return finite_rows([self.theta, self.multiplier, *self.rollout.values(True, True), *derived])
 
     def select(self, rows: Tensor) -> "Stage":
-        """The tasks of some rows, bool, (tasks,)."""
+        """The stage of the tasks that the mask `rows` selects, bool, (tasks,)."""
         step = None if self.step is None else _select(self.step, rows)
         return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], _select(self.data, rows), step)
 
@@ -59,11 +59,11 @@ def _select(record: Rows, rows: Tensor) -> Rows:
 
 
 def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage], int]:
-    """Leave out the tasks that are not finite in every stage, so that the mean over tasks is that of the others.
+    """Leave out each task with a number that is not finite in any stage, so that it does not spoil means over tasks.
 
     Returns:
-        The stages without those tasks, and how many of all ranks' tasks were not finite. Where that is all of them,
-        they stay as they are: there is nothing that could be learned, and the caller must not.
+        The stages without those tasks, and how many tasks of all ranks were not finite. If no task is finite, the
+        stages are returned unchanged. The caller must then learn nothing from them.
     """
     sound = torch.stack([stage.finite for stage in stages]).all(dim=0)
     kept, tasks = ranks.total(int(sound.sum())), ranks.total(len(sound))
@@ -81,21 +81,21 @@ def adapt(
     inner: InnerMethod,
     stream: Sequence[str | int],
 ) -> list[Stage]:
-    """Adapt one policy to every task, on new data each step.
+    """Adapt one policy to every task; each step uses newly collected data.
 
     Args:
-        tasks: at most as many as there are rows in the environments of all ranks.
-        theta: where every task starts, (P,); left as it is.
-        multiplier: lambda^p where every task starts, scalar.
-        steps: K.
+        tasks: at most as many as the environments of all ranks have rows.
+        theta: parameters that every task starts from, (P,); not changed.
+        multiplier: lambda^p that every task starts from, scalar.
+        steps: K, the number of adaptation steps.
         rollouts: collects the data.
-        estimator: gives advantages.
+        estimator: estimates the advantages.
         inner: the adaptation method.
         stream: names the random streams of the rollouts.
 
     Returns:
-        K + 1 stages of this rank's own tasks; the first is the policy before adaptation, the last after it. A task
-        whose data or step are not finite keeps its parameters and its multiplier in that step.
+        K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
+        after it. If the data or the step of a task is not finite, that task keeps its parameters and its multiplier.
     """
     rows, own = rollouts.set_tasks(tasks)
     limit = torch.tensor([task.cost_limit for task in rows])
@@ -113,7 +113,7 @@ def adapt(
 
 
 def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:
-    """The step without that of tasks whose data or step are not finite: they stay where they were."""
+    """`step`, but a task whose data or step is not finite keeps the parameters and the multiplier of `before`."""
     sound = before.finite & finite_rows([step.theta, step.multiplier])
     return replace(
         step,

@@ -1,4 +1,4 @@
-"""Batches of tasks for Lightning."""
+"""Serves batches of tasks to Lightning."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,13 @@ from cmaml_pl.tasks.base import TaskFamily, split_tasks
 
 
 class MetaBatchSampler(Sampler[int]):
-    """Indices of one meta-batch, drawn without replacement; Lightning names the meta-iteration by `set_epoch`.
+    """Draws the indices of one meta-batch, without replacement; Lightning sets the meta-iteration by `set_epoch`.
 
     Args:
-        num_tasks: training tasks.
+        num_tasks: number of training tasks.
         tasks_per_batch: B, at most `num_tasks`.
-        seed: the configuration's seed. Batch i depends on (seed, i) alone, so a resumed run draws what it would have.
+        seed: the configuration's seed. Batch i depends on (seed, i) only, so a resumed run draws the same batches as an
+            uninterrupted one.
     """
 
     def __init__(self, num_tasks: int, tasks_per_batch: int, *, seed: int) -> None:
@@ -25,11 +26,11 @@ class MetaBatchSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the meta-iteration, from 0."""
+        """Set the number of the meta-iteration; the first one is 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """B."""
+        """The number of tasks in a meta-batch, B."""
         return self.tasks_per_batch
 
     def __iter__(self) -> Iterator[int]:
@@ -39,11 +40,11 @@ class MetaBatchSampler(Sampler[int]):
 
 
 class TaskDataModule(LightningDataModule):
-    """Serves lists of tasks; an epoch is one meta-batch.
+    """Serves lists of tasks. A training epoch is one meta-batch.
 
     Args:
-        family: where tasks come from.
-        tasks_per_batch: B.
+        family: the family that tasks are drawn from.
+        tasks_per_batch: B, the number of tasks in a batch.
         cost_limit: d, undiscounted cost per episode.
         seed: the configuration's seed.
     """
@@ -56,20 +57,20 @@ class TaskDataModule(LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[Task]:
-        """One meta-batch of training tasks."""
+        """Serves one meta-batch of training tasks."""
         sampler = MetaBatchSampler(len(self.splits["train"]), self.tasks_per_batch, seed=self.seed)
         return self._loader("train", sampler)
 
     def val_dataloader(self) -> DataLoader[Task]:
-        """All validation tasks; the last batch may be short."""
+        """Serves all validation tasks in batches; the last batch may have fewer tasks."""
         return self._loader("validation", None)
 
     def test_dataloader(self) -> DataLoader[Task]:
-        """All test tasks; the last batch may be short."""
+        """Serves all test tasks in batches; the last batch may have fewer tasks."""
         return self._loader("test", None)
 
     def transfer_batch_to_device(self, batch: list[Task], device: torch.device, dataloader_idx: int) -> list[Task]:
-        """Tasks are descriptions, not tensors: nothing to move."""
+        """The batch itself: tasks are descriptions without tensors, so there is nothing to move to a device."""
         return batch
 
     def _loader(self, split: str, sampler: Sampler[int] | None) -> DataLoader[Task]:
@@ -79,5 +80,5 @@ class TaskDataModule(LightningDataModule):
             batch_size=self.tasks_per_batch,
             sampler=sampler,
             collate_fn=list,
-            generator=torch.Generator(),  # there are no workers to seed; the default draws globally all the same
+            generator=torch.Generator(),  # without it the loader would draw from torch's global random numbers
         )

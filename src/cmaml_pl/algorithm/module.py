@@ -1,4 +1,4 @@
-"""C-MAML as a LightningModule: the outer update by manual optimisation."""
+"""C-MAML as a LightningModule; the outer update uses Lightning's manual optimisation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,23 +25,23 @@ from cmaml_pl.task import Task
 class CMAML(LightningModule):
     """Constrained model-agnostic meta reinforcement learning (arXiv 2406.14047).
 
-    A batch is a list of tasks, and an epoch is one meta-iteration. Callbacks learn from `outputs["iteration"]`, a
-    MetaIteration, of the training step, and measure `outputs["stages"]` of the test step. The multiplier eta and the
-    critics are theirs to change.
+    A batch is a list of tasks, and an epoch is one meta-iteration. The training step returns a MetaIteration as
+    `outputs["iteration"]`, from which callbacks fit the critics and adapt the multiplier eta; the module itself changes
+    neither. The test step returns `outputs["stages"]`, which callbacks measure.
 
-    It needs environments, which a checkpoint does not hold: `cmaml_pl.load_run(path)` gives a trained one.
+    The module needs environments, and a checkpoint does not hold them: `cmaml_pl.load_run(path)` makes both from a run.
 
     Args:
-        estimator: holds the meta-policy pi_theta and the critics that judge it, V_r and the global safety critic V_C.
-            Callbacks fit the critics.
-        inner: adapts to a task.
-        outer: gives the meta-gradient.
+        estimator: holds the meta-policy pi_theta and its critics: the reward critic V_r and the global safety critic
+            V_C.
+        inner: the method that adapts a policy to a task.
+        outer: the method that gives the meta-gradient.
         rollouts: collects experience.
         eta: first value of the safety term's multiplier.
-        safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for eta.
+        safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for w(eta) = eta.
         dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
         safety_log_std: whether the safety term moves log_std as well.
-        seed: of every random stream.
+        seed: the configuration's seed, from which every random stream is derived.
     """
 
     eta: Tensor
@@ -63,20 +63,20 @@ class CMAML(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        # submodules, so that Lightning moves and saves them
+        # assigned to the module one by one, so that Lightning moves and saves them
         self.actor, self.reward_critic = estimator.actor, estimator.reward_critic
         self.safety_critic, self.estimator = estimator.safety_critic, estimator
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
         self.seed = seed
-        # not persistent: where eta adapts, the callback that adapts it keeps it; elsewhere the configuration does
+        # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
 
     @classmethod
     def load_from_checkpoint(cls, *args: object, **kwargs: object) -> NoReturn:
-        """Not this way: a checkpoint does not hold the environments that the module needs."""
+        """Not supported, because a checkpoint does not hold the environments that the module needs."""
         raise NotImplementedError("A CMAML needs environments: cmaml_pl.load_run(path) makes them, and loads it.")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -84,7 +84,11 @@ class CMAML(LightningModule):
         return self.outer.optimizer(self.actor.parameters())
 
     def on_fit_start(self) -> None:
-        """Make sure that all ranks compute the same."""
+        """Check that all ranks have the same configuration.
+
+        Raises:
+            UserError: they have not.
+        """
         self.ranks.require_same(repr(sorted(self.hparams.items())))
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> dict[str, MetaIteration]:
@@ -100,7 +104,7 @@ class CMAML(LightningModule):
         weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
-            # as theta moves, first order takes every adapted policy along with it
+            # first-order MAML: when a pass moves theta, every adapted policy moves by the same amount
             gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), multiplier, post.data)
             if weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
@@ -110,7 +114,7 @@ class CMAML(LightningModule):
         kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
 
         self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
-        # lambda's start is learned as Reptile learns theta's: it moves toward where the tasks' multipliers ended
+        # the start of lambda moves toward the mean of the tasks' last multipliers, as in Reptile
         self.multiplier.lerp_(self.ranks.mean(multiplier), inner.multiplier_carry)
         env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
         self.env_steps += env_steps
@@ -121,11 +125,17 @@ class CMAML(LightningModule):
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
-        """Adapt to held-out tasks; nothing is learned. Every validation draws the same random numbers."""
+        """Adapt to held-out tasks and log metrics.
+
+        Nothing is learned, and every validation draws the same random numbers.
+        """
         self._adapt_to_measure(tasks, "validation", batch_idx, prefix="val/")
 
     def test_step(self, tasks: list[Task], batch_idx: int) -> dict[str, list[Stage]]:
-        """Adapt to test tasks, for callbacks to measure; Lightning's Trainer needs `inference_mode=False` for it."""
+        """Adapt to test tasks; callbacks measure the returned stages.
+
+        Lightning's Trainer needs `inference_mode=False`, because adaptation computes gradients.
+        """
         return {"stages": self._adapt_to_measure(tasks, "test", batch_idx, prefix="test/")}
 
     def _adapt_to_measure(self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str) -> list[Stage]:
@@ -143,9 +153,14 @@ class CMAML(LightningModule):
         theta: Tensor | None = None,
         inner: InnerMethod | None = None,
     ) -> list[Stage]:
-        """Adapt the meta-policy, or `theta` (P,), in `steps` steps of `inner`, by default the configured method.
+        """Adapt a policy to tasks; see `cmaml_pl.algorithm.adaptation.adapt` for what is returned.
 
-        See `cmaml_pl.algorithm.adaptation.adapt`.
+        Args:
+            tasks: the tasks.
+            steps: K, the number of adaptation steps.
+            stream: names the random streams of the rollouts.
+            theta: parameters that every task starts from, (P,); None takes the meta-policy's.
+            inner: the adaptation method; None takes the configured one.
         """
         return adapt(
             tasks,
@@ -159,7 +174,10 @@ class CMAML(LightningModule):
         )
 
     def safety_weight(self, pre: TaskData) -> Tensor:
-        """w(eta), scalar; 0 in the dead band, where the meta-policy's own cost is within its limit."""
+        """The weight w(eta) of the safety term, scalar.
+
+        With `dead_band` it is 0 while the meta-policy's cost before adaptation is within the limit.
+        """
         within = self.ranks.mean(pre.episode_cost) <= self.ranks.mean(pre.cost_limit)
         if self.dead_band and within:
             return torch.zeros_like(self.eta)
@@ -167,17 +185,20 @@ class CMAML(LightningModule):
 
     @torch.no_grad()
     def predicted_episode_cost(self, rollout: TensorDict) -> Tensor:
-        """Jhat_C: undiscounted cost per episode of a rollout [tasks, envs, time], by the safety critic, scalar."""
+        """Jhat_C, scalar: the undiscounted cost per episode that the safety critic predicts for a rollout.
+
+        It is the mean over the tasks of all ranks; `rollout` is [tasks, envs, time].
+        """
         value = self.safety_critic(self.actor.normaliser(rollout["observation"]))
         done = rollout["next", "done"]
         return self.ranks.mean(episode_cost_from_values(value, done, gamma=self.estimator.cost_gamma))
 
     def close(self) -> None:
-        """End the environments."""
+        """Close the environments."""
         self.rollouts.close()
 
     def _meta_step(self, gradient: Tensor) -> None:
-        """Theta <- meta-optimiser step on g."""
+        """Let the meta-optimiser take one step of theta along -g; `gradient` is g, (P,)."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
@@ -189,7 +210,7 @@ class CMAML(LightningModule):
 
     def _log(self, metrics: Mapping[str, Tensor | float], tasks: int) -> None:
         self.log_dict(
-            # float64: environment steps outgrow the whole numbers that float32 holds
+            # float64, because float32 cannot hold large numbers of environment steps exactly
             {name: torch.as_tensor(value, dtype=torch.float64) for name, value in metrics.items()},
             batch_size=tasks,
         )

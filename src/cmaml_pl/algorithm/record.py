@@ -1,4 +1,4 @@
-"""What a meta-iteration leaves for the callbacks, and the metrics of its rollouts."""
+"""The record of a meta-iteration that callbacks get, and the metrics of its rollouts."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class MetaIteration:
     """The record of a meta-iteration, which callbacks get as `outputs["iteration"]`.
 
     Attributes:
-        pre: the meta-policy on its tasks, those left out that were not finite.
-        broken: tasks of all ranks that were left out.
-        env_steps: environment steps that it took, on all ranks.
-        metrics: what was logged of it, by name; means over the tasks of all ranks.
-        dropped: whether a callback has put everything back as it was before. Later callbacks learn nothing from it.
+        pre: the stage before adaptation (the meta-policy on its tasks), without the tasks that were not finite.
+        broken: number of tasks that were left out because they were not finite, on all ranks.
+        env_steps: number of environment steps of this meta-iteration, on all ranks.
+        metrics: name -> logged value, scalar; values of tasks are means over the tasks of all ranks.
+        dropped: whether the callback Safeguard has undone this meta-iteration; later callbacks then ignore it.
     """
 
     pre: Stage
@@ -29,7 +29,7 @@ class MetaIteration:
 
 
 def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
-    """Means over the tasks of all ranks, before adaptation (pre), after it (post) and of its steps, scalars by name."""
+    """Name -> mean over the tasks of all ranks, scalar: before adaptation (pre), after it (post), and of its steps."""
     pre, post = stages[0], stages[-1]
     steps = [stage.step for stage in stages if stage.step is not None]
     rows = {
@@ -46,7 +46,7 @@ def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
     }
     means = ranks.mean(torch.stack(list(rows.values()), dim=1)).unbind()
     metrics = dict(zip(rows, means, strict=True))
-    # J - max(0, J_C - d), one number to choose settings by; that they count one for one is chosen, not tuned
+    # J - max(0, J_C - d): one number by which settings can be chosen; the factor 1 of the excess is chosen, not tuned
     excess = (metrics["post/cost"] - metrics.pop("limit")).clamp(min=0)
     metrics["post/penalised_return"] = metrics["post/return"] - excess
     return metrics

@@ -1,4 +1,4 @@
-"""From YAML and `key=value` to a checked `Config`: its sections, their registry, loading and merging.
+"""Turns YAML files and `key=value` overrides into a checked `Config`: sections, registry, loading and merging.
 
-`Config`, `load_experiment`, `load_stored`, `flatten` and the names of what conf/ holds are for all that stands higher.
+Higher modules use `Config`, `load_experiment`, `load_stored`, `flatten` and the lists of names of the files in conf/.
 """

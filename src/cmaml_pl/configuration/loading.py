@@ -1,8 +1,9 @@
-"""Where configurations come from, and where a run keeps its own.
+"""Loads configurations from conf/ and from run folders, and stores the configuration of a run.
 
-YAML files hold only what differs from the defaults of the schema. They are laid over one another: base.yaml, then the
-experiment's, behind that of the experiment that it names as its `base`, then that of an arm of a comparison, if one is
-asked for. `key=value` overrides come last.
+YAML files hold only the values that differ from the defaults of the schema. They are merged in this order, and later
+files override earlier ones: base.yaml; the file of the experiment that the chosen experiment names as its `base`, if
+any; the file of the chosen experiment; the file of an arm (a method in a comparison), if one is chosen. `key=value`
+overrides come last.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ BASE = "base"
 
 
 def conf_dir() -> Path:
-    """The folder of the YAML files: beside the package in a wheel, the repository's in an editable install."""
+    """The folder of the YAML files: inside the package in a wheel, in the repository for an editable install."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parents[1] / "conf"
@@ -33,7 +34,7 @@ def experiments() -> list[str]:
 
 
 def arms() -> list[str]:
-    """Names of the arms in conf/arm: the methods that are compared with one another, on any experiment."""
+    """Names of the arms in conf/arm: methods that can be compared with one another on any experiment."""
     return _names("arm")
 
 
@@ -47,10 +48,10 @@ def _names(folder: str) -> list[str]:
 
 
 def conf_file(folder: str, name: str) -> Path:
-    """The file of an experiment, an arm or a sweep: conf/FOLDER/NAME.yaml, FOLDER one of exp, arm and sweep.
+    """The file of an experiment, an arm or a sweep: conf/FOLDER/NAME.yaml, with FOLDER one of exp, arm and sweep.
 
     Raises:
-        UserError: there is none; it lists those that there are.
+        UserError: there is no such file; the message lists the existing ones.
     """
     kind, known = {"exp": "experiment"}.get(folder, folder), _names(folder)
     if name not in known:
@@ -59,10 +60,10 @@ def conf_file(folder: str, name: str) -> Path:
 
 
 def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of an experiment and, for `arm=ARM`, of an arm of it, with overrides.
+    """The configuration of an experiment with overrides; the override `arm=ARM` also merges the file of that arm.
 
     Raises:
-        UserError: names the key that is unknown, of the wrong type or out of range, or lists the experiments or arms.
+        UserError: a key is unknown, has a wrong type or is out of range, or there is no such experiment or arm.
     """
     arm = find_value(parse_overrides(overrides), "arm")
     arm_layers = [] if arm is None else [read_yaml(conf_file("arm", str(arm)))]
@@ -71,7 +72,7 @@ def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def _experiment_layers(exp: str) -> list[DictConfig]:
-    """The experiment's file, behind that of its `base`, and so on."""
+    """The contents of the experiment's file and of the files it is based on, the deepest `base` first."""
     chain, name = [(exp, read_yaml(conf_file("exp", exp)))], None
     while name := chain[-1][1].pop(BASE, None):
         known = [other for other in experiments() if other not in dict(chain)]
@@ -83,7 +84,7 @@ def _experiment_layers(exp: str) -> list[DictConfig]:
 
 
 def store(config: Config, path: Path) -> None:
-    """Write a configuration that `load_stored` gives back, in one move."""
+    """Write a configuration to `path`, from which `load_stored` reads it again; a crash leaves no half-written file."""
     with in_one_move(path) as scratch:
         OmegaConf.save(OmegaConf.structured(config), scratch)
 
@@ -92,7 +93,7 @@ def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration that a run has stored, with overrides.
 
     Raises:
-        UserError: the file is missing or is not as a run has written it, or an override does not fit.
+        UserError: the file is missing or is no valid configuration, or an override is not valid.
     """
     try:
         stored = read_yaml(path)
@@ -106,10 +107,10 @@ def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_yaml(path: Path) -> DictConfig:
-    """The keys and values of a YAML file; 1e-5 is a number in it.
+    """The keys and values of a YAML file. OmegaConf reads 1e-5 as a number, plain PyYAML would read it as a string.
 
     Raises:
-        UserError: it is missing, not readable or something else.
+        UserError: the file is missing, is not readable, or does not hold keys and values.
     """
     try:
         content = OmegaConf.load(path)

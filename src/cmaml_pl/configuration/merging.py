@@ -1,4 +1,4 @@
-"""From layers of keys and values to a checked configuration."""
+"""Merges layers of keys and values into a checked configuration."""
 
 import dataclasses
 import difflib
@@ -19,13 +19,15 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
     "inner": ("method", INNER_METHODS),
     "outer": ("method", OUTER_METHODS),
 }
-"""Sections whose fields depend on one of their keys: that key, and the registry that its value is looked up in."""
+"""Section -> (key, registry), for sections whose fields depend on the value of one of their keys.
+
+The value of that key is a name in the registry."""
 
 RENAMED = {
     f"inner.{name}": f"inner.trust_region.{name}"
     for name in ("max_kl", "cg_iterations", "cg_damping", "fisher_every", "line_search_ratio", "line_search_tries")
 }
-"""Keys of earlier versions, in stored configurations and in commands, and what they are called now."""
+"""Old key -> new key. Configurations stored by earlier versions, and commands, may still use the old keys."""
 
 
 NEWER = {"tasks.observe_task": False}
@@ -33,10 +35,12 @@ NEWER = {"tasks.observe_task": False}
 
 
 def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
-    """Merge layers, the later ones stronger, and overrides, the strongest, into the schema; check all.
+    """Merge layers and overrides into a configuration, and check it.
+
+    Later layers override earlier ones, and overrides override all layers.
 
     Raises:
-        UserError: names the key that is unknown, of the wrong type or out of range.
+        UserError: a key is unknown, has a wrong type or is out of range; the message names it.
     """
     changes = DictConfig({})
     try:
@@ -58,7 +62,7 @@ def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) ->
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Every key with its value, keys as on the command line."""
+    """Key -> value of the whole configuration, with dotted keys as on the command line."""
 
     def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(node):
@@ -79,7 +83,7 @@ def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rename(layer: DictConfig) -> None:
-    """Give the keys of an earlier version the names of this one; see `RENAMED`."""
+    """Rename keys of earlier versions to those of this version, in place; see `RENAMED`."""
     for old, new in RENAMED.items():
         section, _, name = old.rpartition(".")
         values = layer.get(section)
@@ -88,7 +92,10 @@ def _rename(layer: DictConfig) -> None:
 
 
 def _schema_for(changes: DictConfig) -> DictConfig:
-    """Every key that the changes may set, with its type and default, for the methods and the family that they name."""
+    """Every key that `changes` may set, with its type and default.
+
+    The keys of `tasks`, `inner` and `outer` are those of the family and of the methods that `changes` names.
+    """
     schema = _writable(OmegaConf.structured(Config))
     for section, (selector, registry) in SECTIONS.items():
         values = changes.get(section)
@@ -102,7 +109,7 @@ def _schema_for(changes: DictConfig) -> DictConfig:
 
 
 def _check_sections(schema: DictConfig, changes: DictConfig, prefix: str = "") -> None:
-    """Raise a UserError that names the first section that is given a value."""
+    """Raise a UserError if a section is given a value; the message names the first such section."""
     for key in [str(key) for key in changes if key in schema]:
         section, given = schema._get_node(key), changes._get_node(key)
         if isinstance(section, DictConfig):
@@ -112,10 +119,10 @@ def _check_sections(schema: DictConfig, changes: DictConfig, prefix: str = "") -
 
 
 def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
-    """Forget what was written for one method or family alone where the next layer chooses another.
+    """If `layer` chooses another method or family, remove from `written` the keys that only the previous one has.
 
-    `exp=nav2d inner.method=cpo` would otherwise fail at the step size of a multiplier that CPO does not have. A key
-    that neither of the two knows stays, so that a typo in a file is still an error.
+    Without this, `exp=nav2d inner.method=cpo` would fail, because nav2d.yaml sets `inner.multiplier_kp`, which CPO does
+    not have. A key that neither of the two has is kept, so that a typo in a file is still an error.
     """
     for section, (selector, registry) in SECTIONS.items():
         values, chosen = written.get(section), find_value(layer, f"{section}.{selector}")
@@ -132,7 +139,7 @@ def _field_names(section: Any) -> set[str]:
 
 
 def _writable(node: DictConfig) -> DictConfig:
-    """Frozen dataclasses give read-only nodes, at every depth; a schema has to take values."""
+    """`node`, made writable at every depth: OmegaConf makes frozen dataclasses read-only, but a schema takes values."""
     OmegaConf.set_readonly(node, False)
     for key in node:
         child = node._get_node(key)
@@ -142,12 +149,12 @@ def _writable(node: DictConfig) -> DictConfig:
 
 
 def _explain(error: OmegaConfBaseException, schema: DictConfig) -> UserError:
-    """Turn OmegaConf's error into one that names the key and helps."""
+    """Turn OmegaConf's error into a UserError that names the key and, if possible, suggests the right one."""
     key = str(error.full_key or error.key)
     if error.msg and "not in" in str(error.msg).splitlines()[0]:
         known = list(_keys(schema))
         close = difflib.get_close_matches(key, [*known, *RENAMED], n=1, cutoff=0.5)
-        if not close:  # the right name in the wrong section
+        if not close:  # perhaps the name is right, but in the wrong section
             leaf = key.rsplit(".", 1)[-1]
             close = [name for name in known if name.rsplit(".", 1)[-1] == leaf][:1]
         close = [RENAMED.get(name, name) for name in close]
@@ -167,7 +174,7 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _check_together(config: Config) -> None:
-    """Rules that take more than one key."""
+    """Check the rules that involve more than one key."""
     if config.train.tasks_per_batch > config.tasks.train:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "

@@ -1,4 +1,4 @@
-"""`key=value` strings, as they come from the command line and from a sweep agent."""
+"""Parses `key=value` strings, which come from the command line or from a sweep agent."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,12 @@ from cmaml_pl.errors import UserError
 
 
 def parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    """The strings as a tree of keys; values are read as YAML, and None as null: a sweep agent writes so.
+    """The overrides as a tree of keys. Values are read as YAML.
+
+    The value None is read as null, because a W&B sweep agent writes None.
 
     Raises:
-        UserError: names the string that is no override.
+        UserError: a string is not of the form key=value; the message names it.
     """
     items = [f"{item.removesuffix('None')}null" if item.endswith("=None") else item for item in overrides]
     for item in items:
@@ -29,10 +31,10 @@ def parse_overrides(overrides: Sequence[str]) -> DictConfig:
 
 
 def find_value(tree: DictConfig, key: str) -> Any:
-    """What a tree of keys gives the dotted `key`, None where it gives nothing.
+    """The value of the dotted `key` in a tree of keys; None if the tree does not set it.
 
     Raises:
-        UserError: the key leads through something that is no section.
+        UserError: a part of the key before its last dot is not a section.
     """
     try:
         return OmegaConf.select(tree, key)

@@ -1,6 +1,6 @@
-"""Every method and family by name: the one line to add for a new one.
+"""Lists every method and task family by its name in the configuration; a new one adds one line here.
 
-Each entry is a frozen dataclass; its fields are the section of the configuration that names it.
+Each entry is a frozen dataclass. Its fields are the keys of the configuration's section that names it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Values: what the critics say of a rollout, what they are to say of it, and how they are fitted.
+"""Critics: the advantages that they give for a rollout, the targets that they are fitted to, and how they are fitted.
 
-Advantages are for `rollout`, targets and fitting for the callbacks.
+`rollout` uses the advantages; the callbacks use targets and fitting.
 """

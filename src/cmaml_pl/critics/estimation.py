@@ -1,4 +1,4 @@
-"""What the critics say of a rollout, and what they are to say of it."""
+"""Advantages of a rollout under the critics, and the targets that the critics are fitted to."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class Transitions:
     """The states of a rollout as the critics see them.
 
     Attributes:
-        features: normalised observations s_t, (tasks, envs, time, D).
-        next_features: of s_{t+1}, before any reset, same shape.
+        features: normalised observations of s_t, (tasks, envs, time, D).
+        next_features: normalised observations of s_{t+1}, before any reset, same shape.
         done: whether the step ended its episode, bool, (tasks, envs, time, 1).
-        terminated: whether it did so for good, bool, same shape.
+        terminated: whether it ended the episode for good, not by the time limit, bool, same shape.
     """
 
     features: Tensor
@@ -49,16 +49,17 @@ def advantages(
     """GAE of a reward or cost under `critic`, (tasks, envs, time, 1).
 
     Args:
-        critic: shared by all tasks.
-        states: of the rollout.
+        critic: the critic that all tasks share.
+        states: the states of the rollout.
         signal: reward or cost of each step, (tasks, envs, time, 1).
         gamma: discount.
-        lmbda: of GAE.
-        ridge: None takes the critic as it is. A number first adds to it, for each task, the linear function of
-            `value_features` that explains what the critic leaves of the task's own returns, so that few data suffice
-            and a critic shared by tasks of different reward does not blur them. At a time limit those returns go on
-            with the shared critic alone: were the linear function fitted on both sides of the equation, it would learn
-            to undo any reward that is a difference of potentials, such as progress, and with it the advantage.
+        lmbda: lambda of GAE.
+        ridge: None uses the critic as it is. With a number (the penalty of a ridge regression), the critic is first
+            corrected for each task by a linear function of `value_features`, fitted to the difference between the
+            task's own returns and the critic. Few data suffice for this, and differences of reward between tasks, which
+            a shared critic averages out, are not lost. At a time limit these returns are continued by the shared critic
+            alone. If the linear function appeared on both sides of the regression, it would learn to cancel every
+            reward that is a difference of potentials, such as progress, and with it the advantage.
     """
     value, next_value = critic(states.features), critic(states.next_features)
     ends = (states.done, states.terminated)
@@ -72,7 +73,7 @@ def advantages(
 
 @torch.no_grad()
 def reward_to_go(critic: ValueNetwork, states: Transitions, reward: Tensor, *, gamma: float) -> Tensor:
-    """Discounted sum of rewards, (tasks, envs, time, 1); beyond a time limit `critic` goes on."""
+    """Discounted sum of rewards, (tasks, envs, time, 1); beyond a time limit `critic` estimates the rest of the sum."""
     value, next_value = critic(states.features), critic(states.next_features)
     beyond = gae(reward, value, next_value, states.done, states.terminated, gamma=gamma, lmbda=1.0)
     result: Tensor = beyond + value
@@ -83,8 +84,9 @@ def reward_to_go(critic: ValueNetwork, states: Transitions, reward: Tensor, *, g
 def cost_to_go(states: Transitions, cost: Tensor, *, gamma: float) -> Tensor:
     """Discounted sum of the costs left in the episode, (tasks, envs, time, 1).
 
-    The limit is on the cost of an episode, so nothing is added beyond its time limit: with a bootstrap V_C(s_0) would
-    also count costs that come after the end (on nav2d, whose episodes are short, four times the real ones).
+    The cost limit is on the cost of an episode, so nothing is added beyond the time limit. With a bootstrap, V_C(s_0)
+    would also count costs after the end of the episode; on nav2d, whose episodes are short, it would be four times the
+    real cost.
     """
     nothing = torch.zeros_like(cost)
     return gae(cost, nothing, nothing, states.done, states.terminated, gamma=gamma, lmbda=1.0)

@@ -1,4 +1,4 @@
-"""How a critic is fitted to its targets, and how well it does."""
+"""Fits a critic to its targets, and measures how well it predicts them."""
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +20,18 @@ def fit_critic(
 ) -> Tensor:
     """Minimise the squared error in shuffled minibatches.
 
-    Ranks shuffle the samples of all of them alike; each has its own samples' part in every step.
+    A minibatch holds samples of all ranks (processes), and all ranks choose the same one. Each rank computes the part
+    of the gradient that its own samples give, and the parts are added.
 
     Args:
-        critic: changed in place.
-        optimizer: of the critic's parameters.
+        critic: the critic to fit; changed in place.
+        optimizer: the optimiser of the critic's parameters.
         features: normalised observations, (..., D).
-        target: (..., 1).
-        passes: over all samples.
-        minibatch: samples in a step.
-        generator: of the shuffling, in the same state on all ranks.
-        ranks: those that hold samples.
+        target: values that the critic should predict, (..., 1).
+        passes: number of passes over all samples.
+        minibatch: number of samples in a step, over all ranks.
+        generator: random numbers of the shuffling, in the same state on all ranks.
+        ranks: the processes that hold samples.
 
     Returns:
         Mean squared error over the last pass, scalar.
@@ -56,7 +57,7 @@ def fit_critic(
 
 @torch.no_grad()
 def explained_variance(critic: ValueNetwork, features: Tensor, target: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """1 - Var(target - V) / Var(target) over the samples of all ranks, scalar; 0 where the target is constant."""
+    """1 - Var(target - V) / Var(target) over the samples of all ranks, scalar; 0 if the target is constant."""
     pair = torch.cat([target, target - critic(features)], dim=-1)  # (..., 2)
     _, _, (variance, error) = ranks.moments(pair.flatten(0, -2))
     return torch.where(variance > 1e-12, 1.0 - error / variance.clamp_min(1e-12), torch.zeros_like(variance))

@@ -1,4 +1,4 @@
-"""Several processes: what they bring together, how Lightning starts them, what SLURM is told.
+"""Training with several processes: how they combine their results, how Lightning starts them, and SLURM.
 
-`Ranks` is for whoever takes a mean over tasks; `RanksStrategy` and SLURM are for the composition alone.
+All code that takes a mean over tasks uses `Ranks`; only `assembly`, the verbs and a callback use the rest.
 """

@@ -1,4 +1,4 @@
-"""The processes that share a meta-batch: each adapts to its own tasks, and what they learn is brought together."""
+"""The processes (ranks) that share a meta-batch: each adapts to its own tasks, and their results are combined."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +15,16 @@ from cmaml_pl.errors import UserError
 
 @dataclass(eq=False)
 class Ranks:
-    """This process among those of the run; by default it is the only one, and nothing is sent.
+    """The place of this process among the processes of a run, and what they compute together.
 
-    Rank r holds the r-th of `size` equal parts of every batch of tasks. All ranks have to call the same methods in the
-    same order, and all get the same bits back.
+    By default there is only this process, and nothing is sent. Rank r holds the r-th of `size` equal parts of every
+    batch of tasks. All ranks have to call the same methods in the same order. A result over all ranks is equal to the
+    bit on all of them.
 
     Attributes:
-        rank: of this process, from 0.
+        rank: number of this process, from 0.
         size: number of processes.
-        local: number of those on this machine.
+        local: number of processes on this machine.
     """
 
     rank: int = 0
@@ -32,22 +33,24 @@ class Ranks:
     _seconds: float = field(default=0.0, init=False)
 
     def part(self, rows: int) -> slice:
-        """The rows of this rank, where every rank has `rows`."""
+        """The rows of this rank among the rows of all ranks, if every rank has `rows` rows."""
         return slice(self.rank * rows, (self.rank + 1) * rows)
 
     def draw(self, sample: Callable[..., Tensor], shape: Sequence[int], *, generator: torch.Generator) -> Tensor:
-        """Random numbers of this rank's rows, `shape`: those that a single process with all rows would draw for them.
+        """Random numbers for this rank's rows, in `shape`.
+
+        They are the numbers that a single process with the rows of all ranks would draw for these rows.
 
         Args:
             sample: torch.rand or torch.randn.
-            shape: (rows, ...).
-            generator: in the same state on all ranks.
+            shape: shape of this rank's numbers, (rows, ...).
+            generator: random generator, in the same state on all ranks.
         """
         rows, *rest = shape
         return sample((rows * self.size, *rest), generator=generator)[self.part(rows)]
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Put the sum over the ranks in place of every tensor, in one message; all are of one dtype."""
+        """Replace every tensor, in place, by its sum over the ranks; all tensors have one dtype and share a message."""
         if self.size == 1:
             return
         packed = torch.cat([tensor.detach().flatten() for tensor in tensors])
@@ -56,11 +59,11 @@ class Ranks:
             tensor.detach().copy_(piece.view_as(tensor))
 
     def mean(self, rows: Tensor) -> Tensor:
-        """Mean over the rows of all ranks, (rows, ...) -> (...); a rank may have fewer than others, or none."""
+        """Mean over the rows of all ranks, (rows, ...) -> (...); ranks may have different numbers of rows, or none."""
         return self.average(rows.mean(dim=0), len(rows))
 
     def average(self, mean: Tensor, rows: int) -> Tensor:
-        """Mean over the rows of all ranks, from the `mean` over this rank's own; without effect where it has none."""
+        """Mean over the rows of all ranks, from the `mean` over this rank's `rows` rows; ignored if there are none."""
         if self.size == 1:
             return mean
         total = mean * rows if rows else torch.zeros_like(mean)
@@ -74,16 +77,16 @@ class Ranks:
         return self.total(len(rows)), mean, self.mean((rows - mean) ** 2)
 
     def place(self, rows: int) -> tuple[int, int]:
-        """Where the first of this rank's `rows` is among the rows of all ranks, and how many these are."""
+        """The index of this rank's first row among the rows of all ranks, and the number of all rows."""
         counts = self.gather(torch.tensor([rows])).tolist()
         return sum(counts[: self.rank]), sum(counts)
 
     def total(self, number: int) -> int:
-        """The sum of the ranks' numbers."""
+        """The sum of `number` over the ranks."""
         return self.place(number)[1]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks, as many from each, (rows, ...) -> (size * rows, ...)."""
+        """The rows of all ranks, (rows, ...) -> (size * rows, ...); every rank must have the same number of rows."""
         if self.size == 1:
             return rows
         pieces = [torch.empty_like(rows) for _ in range(self.size)]
@@ -91,10 +94,10 @@ class Ranks:
         return torch.cat(pieces)
 
     def require_same(self, configuration: str) -> None:
-        """Compare what the ranks were told.
+        """Check that all ranks have the same `configuration`.
 
         Raises:
-            UserError: they differ.
+            UserError: the configurations differ.
         """
         told = self.gather(torch.tensor([crc32(configuration.encode())]))
         if (told != told[0]).any():
@@ -104,7 +107,7 @@ class Ranks:
             )
 
     def take_seconds(self) -> float:
-        """Time spent in communication, with the waiting for slower ranks, since this was asked for last."""
+        """Seconds spent in communication, including waiting for slower ranks, since the last call of this method."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
 
@@ -117,10 +120,10 @@ class Ranks:
 
 @contextmanager
 def loss_of_others(rank: int, size: int) -> Iterator[None]:
-    """Around what is sent to other ranks.
+    """Within the block, turn the error of a lost connection to other ranks into a UserError.
 
     Raises:
-        UserError: one of them has ended.
+        UserError: another rank has ended.
     """
     try:
         yield
@@ -132,4 +135,4 @@ def loss_of_others(rank: int, size: int) -> Iterator[None]:
 
 
 ALONE = Ranks()
-"""The only process there is."""
+"""The ranks of a run with a single process."""

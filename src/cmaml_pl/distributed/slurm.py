@@ -1,4 +1,4 @@
-"""SLURM: the signal that the time of a job is nearly over, and how the job is put in the queue again."""
+"""SLURM: finds the signal that a job's time is nearly over, and puts the job in the queue again."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 
 def find_requeue_signal() -> signal.Signals | None:
-    """The signal by which SLURM says that the job is to be requeued; None where no job is to be.
+    """The signal by which SLURM tells that this job's time is nearly over; None if no job is to be requeued.
 
-    Lightning looks for its environments in the same order: torchrun may have started this process within a SLURM job.
+    torchrun may have started this process within a SLURM job. torchrun is therefore checked first, as in Lightning.
     """
     if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
         return None
@@ -20,9 +20,12 @@ def find_requeue_signal() -> signal.Signals | None:
 
 
 def requeue_slurm_job() -> str:
-    """Ask SLURM to start the job of this process again, as Lightning does; what SLURM says against it, or nothing.
+    """Ask SLURM to start the job of this process again, as Lightning does.
 
-    SLURM may end the process from then on.
+    After this call SLURM may end the process at any time.
+
+    Returns:
+        The command and the reason why SLURM refuses; empty if it accepts.
     """
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else str(SLURMEnvironment.job_id())

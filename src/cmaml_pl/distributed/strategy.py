@@ -1,13 +1,13 @@
-"""Lightning's DDP for a module that brings its ranks together itself.
+"""Lightning's DDP for a module that combines the results of its ranks itself.
 
-It relies on private parts of Lightning, since nothing public lets a program say what happens when one of the processes
+It uses private parts of Lightning, because nothing public lets a program decide what happens when one of the processes
 that Lightning started has ended:
 
 - the launcher that starts them: `_SubprocessScriptLauncher`, its `_call_children_scripts` and `procs`;
 - the thread that watches them: `_ChildProcessObserver`, its `_terminate_all`;
 - the place where a strategy chooses its launcher: `_configure_launcher`.
 
-tests/distributed/test_strategy.py and tests/integration/test_ranks.py notice a change.
+tests/distributed/test_strategy.py and tests/integration/test_ranks.py fail if Lightning changes these parts.
 """
 
 import os
@@ -23,17 +23,17 @@ from torch import Tensor
 from cmaml_pl.distributed.ranks import loss_of_others
 
 GRACE = 30.0
-"""Seconds for training to end by itself once another process has; as torchrun's and SLURM's."""
+"""Seconds that training has to end by itself after another process has ended; the same as for torchrun and SLURM."""
 
 
 class PatientObserver(_ChildProcessObserver):
-    """Kills the processes of this machine when one has ended badly, if the loss does not end the training.
+    """Kills the processes of this machine after one of them has failed, unless training ends by itself within GRACE.
 
-    Lightning's kills them whenever it next looks, in at most 5 s: before or after the first process has met the loss in
-    a message, has said so, and has closed its files and its W&B run.
+    Lightning's own observer kills them at its next check, within 5 s. By then the first process may not yet have
+    noticed the lost process, told the user, and closed its files and its W&B run.
 
     Attributes:
-        trained: to be set when training has ended in the first process.
+        trained: event that the launcher sets when training has ended in the first process.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,7 +46,10 @@ class PatientObserver(_ChildProcessObserver):
 
 
 class _Launcher(_SubprocessScriptLauncher):
-    """Lightning's, which runs this command once more for every further process; the module sets their threads."""
+    """Lightning's launcher, which runs this command again for each further process, but with PatientObserver.
+
+    It does not set the number of threads, which `assembly.open_module` does.
+    """
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
@@ -62,12 +65,12 @@ class _Launcher(_SubprocessScriptLauncher):
 
 
 class RanksStrategy(DDPStrategy):
-    """Processes and their group as in Lightning's DDP, by gloo, without DistributedDataParallel around the module.
+    """Starts and connects processes as Lightning's DDP does, with gloo, but does not use DistributedDataParallel.
 
-    That would average the gradients of every backward pass, each time of all parameters. Here the meta-gradient is no
-    backward pass's, and each critic has a backward pass of its own: what has to be brought together, and with which
-    weights, is known where it is computed (`cmaml_pl.distributed.ranks`). Parameters start alike, from the seed or the
-    checkpoint.
+    DistributedDataParallel would average the gradients of all parameters in every backward pass. This does not fit: the
+    meta-gradient is not the gradient of one backward pass, and each critic has a backward pass of its own. Instead, the
+    code that computes a result combines it over the ranks with the right weights (`cmaml_pl.distributed.ranks`). All
+    ranks start with the same parameters, from the seed or the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -78,19 +81,19 @@ class RanksStrategy(DDPStrategy):
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def configure_ddp(self) -> None:
-        """Leave the module as it is."""
+        """Does nothing, so that the module is not wrapped in DistributedDataParallel."""
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
-        """Lightning's, which does not say what has happened when another rank is gone; so with the two below."""
+        """Lightning's barrier, but a UserError says so if another rank has ended."""
         with loss_of_others(self.global_rank, self.world_size):
             super().barrier(*args, **kwargs)
 
     def broadcast(self, obj: Any, src: int = 0) -> Any:
-        """As `barrier`."""
+        """Lightning's broadcast, with the UserError of `barrier`."""
         with loss_of_others(self.global_rank, self.world_size):
             return super().broadcast(obj, src)
 
     def reduce(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """As `barrier`."""
+        """Lightning's reduce, with the UserError of `barrier`."""
         with loss_of_others(self.global_rank, self.world_size):
             return super().reduce(tensor, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""Batched environments: nav2d, and Safety-Gymnasium's tasks by the navigation engine or by its own worlds.
+"""Batched environments: nav2d, and Safety-Gymnasium's tasks, run by the navigation engine or by Safety-Gymnasium.
 
-`TaskEnv`, which all of them are, is for `rollout`; the environments are for the families of `tasks`.
+`rollout` uses their common base class `TaskEnv`; the families in `tasks` make the environments.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """NavigationEnv, imported when it is asked for: MuJoCo and Safety-Gymnasium take their time."""
+    """Import NavigationEnv only when it is used, because MuJoCo and Safety-Gymnasium take time to import."""
     if name == "NavigationEnv":
         from cmaml_pl.envs.navigation import NavigationEnv
 

@@ -1,4 +1,4 @@
-"""What a batched environment of this project is."""
+"""The interface of the project's batched environments."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class TaskEnv(EnvBase):
-    """A TorchRL environment with batch size [tasks, envs] whose tasks can be exchanged between rollouts.
+    """A TorchRL environment with batch size [tasks, envs]; its tasks can be replaced between rollouts.
 
     Row p of the batch runs `envs` worlds of task p. Keys: ``observation`` (tasks, envs, D) float32, ``action``
     (tasks, envs, A) float32, ``("next", "reward")`` and ``("next", "cost")`` (tasks, envs, 1) float32, ``done``,
@@ -29,12 +29,12 @@ class TaskEnv(EnvBase):
 
     Attributes:
         horizon: steps of an episode.
-        failures: episodes so far that ended because their physics failed.
-        ranks: the processes that step rows of one batch, this environment's among them; what is drawn for a row does
-            not depend on how many they are.
-        radii: of the kinds of things in `positions`, m: how large figures draw them; a kind without one is a point.
-        reveal: names of what is otherwise hidden of a task and here follows the rest of its observations, see
-            `hidden_values`.
+        failures: number of episodes so far that ended because their physics failed.
+        ranks: the processes that share a batch, including this one. The random numbers of a row do not depend on the
+            number of processes.
+        radii: name of a kind of things in `positions` -> radius with which figures draw it, m. A kind without a radius
+            is drawn as a point.
+        reveal: names of hidden values of the task that are appended to its observations, see `hidden_values`.
     """
 
     horizon: int
@@ -45,10 +45,10 @@ class TaskEnv(EnvBase):
     _revealed: Tensor | None = None
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give row p of the batch the task ``tasks[p]``, from the next reset on and for all later ones.
+        """Give row p of the batch the task ``tasks[p]``; it holds from the next reset on.
 
         Raises:
-            ValueError: there are not as many tasks as rows.
+            ValueError: the number of tasks is not the number of rows.
             UserError: a task has a parameter that the environment does not know, or one that is out of range.
         """
         if len(tasks) != self.batch_size[0]:
@@ -67,16 +67,16 @@ class TaskEnv(EnvBase):
 
     @abstractmethod
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
-        """See `set_tasks`, as many as there are rows."""
+        """See `set_tasks`; the number of tasks is already checked."""
 
     @abstractmethod
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Where the "agent", the "goal" and each kind of thing are now, m: name -> (tasks, envs, things, 2)."""
+        """Name -> current positions, m, (tasks, envs, things, 2), of the "agent", the "goal" and each kind of thing."""
 
     def geometry(self, task: int, env: int) -> NDArray[np.float64] | None:
-        """Where the geoms of one world are now: positions, m, and rotations to the world's frame, (geoms, 3 + 9).
+        """Current positions, m, and rotations to the world's frame of the geoms of one world, (geoms, 3 + 9).
 
-        None where it is no MuJoCo model that is simulated in this process.
+        It is None if the world is no MuJoCo model, or is simulated in another process.
         """
         return None
 
@@ -103,14 +103,14 @@ def hidden_values(tasks: Sequence[Task], names: Sequence[str]) -> Tensor:
 def set_specs(
     env: EnvBase, *, observation_size: int, low: Tensor, high: Tensor, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Declare the keys of `env`.
+    """Declare the keys of `env`: their shapes, dtypes and bounds.
 
     Args:
-        env: with batch size [tasks, envs].
-        observation_size: D.
-        low: least action, (A,); infinite where nothing bounds it.
-        high: largest action, (A,).
-        dtype: of observations, rewards and costs.
+        env: an environment with batch size [tasks, envs].
+        observation_size: D, length of an observation.
+        low: smallest action, (A,); infinite if actions are not bounded.
+        high: largest action, (A,); infinite if actions are not bounded.
+        dtype: dtype of observations, rewards and costs.
     """
     batch = env.batch_size
     env.observation_spec = Composite(
@@ -130,7 +130,10 @@ def set_specs(
 def state_tensordict(
     state: Mapping[str, NDArray[Any]], batch_size: torch.Size, dtype: torch.dtype = torch.float32
 ) -> TensorDict:
-    """The keys of a batched environment, copied from arrays (worlds, ...) into `batch_size`; numbers as `dtype`."""
+    """The TensorDict of a batched environment, with `batch_size`; its values are copied from arrays (worlds, ...).
+
+    Numbers get the dtype `dtype`, flags stay bool, and the key "done" is added.
+    """
     keys = {}
     for name, array in state.items():
         kind = torch.bool if array.dtype == np.bool_ else dtype

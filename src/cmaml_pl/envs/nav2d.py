@@ -1,4 +1,4 @@
-"""A constrained 2-D navigation CMDP in batched torch: the simple problem on which ideas are tried in a minute."""
+"""A constrained 2-D navigation problem in batched torch, simple enough to try an idea in a minute."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from cmaml_pl.envs.base import TaskEnv, set_specs
 from cmaml_pl.task import Task
 
 RAYS = 16
-"""Directions in which the lidar looks."""
+"""Number of directions in which the lidar looks."""
 LIDAR_RANGE = 1.0
-"""Distance at which a hazard is out of sight."""
+"""Distance from which on the lidar does not see a hazard."""
 MAX_STEP = 0.05
-"""Distance covered in one step by an action of length 1."""
+"""Distance that an action of length 1 covers in one step."""
 HAZARDS = 2
-"""Hazard discs around the start."""
+"""Number of hazards, which are discs around the start."""
 HAZARD_RADIUS = 0.5
 START_NOISE = 0.02
-"""Half width of the square in which an episode starts."""
+"""Half of the width of the square in which an episode starts."""
 ARENA = 2.0
 """The point stays within [-ARENA, ARENA]^2."""
 
@@ -29,8 +29,9 @@ ARENA = 2.0
 def place_hazards(layout_seed: int) -> Tensor:
     """Centres of a task's hazards, (HAZARDS, 2).
 
-    They stand around the start at distances of 0.66 to 0.70, evenly but for a random turn and jitter, whatever the
-    goal: so the hazards, which are observed, do not give the goal away. More than half of all directions are blocked.
+    They stand around the start at distances of 0.66 to 0.70, at equal angles with a random rotation and a small random
+    jitter. They do not depend on the goal, so that the hazards, which are observed, tell nothing about it. More than
+    half of all directions are blocked.
     """
     rng = np.random.default_rng(layout_seed)
     angle = 2 * np.pi * (np.arange(HAZARDS) + 0.1 * rng.uniform(-1, 1, HAZARDS)) / HAZARDS + rng.uniform(0, 2 * np.pi)
@@ -39,20 +40,20 @@ def place_hazards(layout_seed: int) -> Tensor:
 
 
 def hazard_lidar(position: Tensor, hazards: Tensor) -> Tensor:
-    """Closeness of the nearest hazard's edge along RAYS rays: 1 at its edge or inside it, 0 from LIDAR_RANGE on.
+    """Closeness of the nearest hazard along each of RAYS rays: 1 at its edge or inside it, 0 from LIDAR_RANGE on.
 
     Args:
-        position: (tasks, envs, 2).
-        hazards: (tasks, HAZARDS, 2).
+        position: positions of the agents, (tasks, envs, 2).
+        hazards: centres of the hazards, (tasks, HAZARDS, 2).
 
     Returns:
-        (tasks, envs, RAYS), each in [0, 1].
+        Closeness, (tasks, envs, RAYS), each in [0, 1].
     """
     angle = torch.arange(RAYS) * (2 * torch.pi / RAYS)
     direction = torch.stack([angle.cos(), angle.sin()])  # (2, RAYS)
     offset = hazards[:, None] - position[:, :, None]  # (tasks, envs, HAZARDS, 2)
     along = offset @ direction  # distance along the ray to the point nearest the centre, (tasks, envs, HAZARDS, RAYS)
-    beside = offset.square().sum(dim=-1, keepdim=True) - along.square()  # its squared distance from the centre
+    beside = offset.square().sum(dim=-1, keepdim=True) - along.square()  # squared distance of that point to the centre
     half_chord = (HAZARD_RADIUS**2 - beside).clamp_min(0.0).sqrt()
     hit = (beside < HAZARD_RADIUS**2) & (along + half_chord > 0)
     distance = torch.where(hit, (along - half_chord).clamp_min(0.0), LIDAR_RANGE)
@@ -60,17 +61,17 @@ def hazard_lidar(position: Tensor, hazards: Tensor) -> Tensor:
 
 
 class Nav2DEnv(TaskEnv):
-    """A point moves among hazard discs toward a goal that it does not see.
+    """A point that moves among hazard discs toward a goal that it does not see.
 
-    Observation (2 + RAYS): position and hazard lidar. Action (2): velocity, cut to length 1. Reward: distance to the
-    goal gained in the step, so that the return is the distance gained and at most the distance of the goal. Cost: 1 a
-    step inside a hazard. The goal is ``parameters["goal_x"]``, ``parameters["goal_y"]``; the hazards follow from
-    `layout_seed`.
+    Observation (2 + RAYS): position and hazard lidar. Action (2): velocity, clipped to length 1. Reward: by how much
+    the step has reduced the distance to the goal; the return is therefore at most the goal's distance from the start.
+    Cost: 1 for each step inside a hazard. The task's ``parameters["goal_x"]`` and ``parameters["goal_y"]`` are the
+    goal, and its `layout_seed` determines the hazards.
 
     Args:
-        num_tasks: rows of the batch.
-        num_envs: worlds of each task.
-        horizon: steps of an episode, which only the time limit ends.
+        num_tasks: number of rows of the batch.
+        num_envs: number of worlds of each task.
+        horizon: steps of an episode; only this time limit ends an episode.
         reveal: see TaskEnv.
     """
 

@@ -1,4 +1,4 @@
-"""Safety-Gymnasium's own tasks, by id, as one batched environment whose worlds are stepped by worker processes."""
+"""Safety-Gymnasium's own tasks, by id, as one batched environment; worker processes step its worlds."""
 
 import multiprocessing.connection
 import re
@@ -19,29 +19,30 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
 THINGS = r"agent|goal|push_box|(hazard|vase|pillar|button|gremlin)\d+(?:obj)?"
-"""Names of the bodies whose positions are told, as a pattern; its group is the kind of those that are numbered."""
+"""Pattern of the names of the bodies that `positions` gives. Its group matches the kind of bodies with a number."""
 
 
 class ParallelSafetyEnv(TaskEnv):
-    """Worlds of one Safety-Gymnasium task, batch size [tasks, envs], shared out to worker processes.
+    """Worlds of one Safety-Gymnasium task, batch size [tasks, envs], distributed over worker processes.
 
-    A task's layout seed seeds Safety-Gymnasium on every reset, automatic ones included. So all episodes of a task start
-    from one layout, and the goals that follow a reached one are drawn from one stream. Nothing else is random.
+    A task's layout seed seeds Safety-Gymnasium on every reset, also on automatic ones. So all episodes of a task start
+    from the same layout, and new goals are drawn from the same random stream. Nothing else is random.
 
-    Keys, beside those of TaskEnv: ``cost`` (tasks, envs, 1) float32, 0 after a reset, the cost of the step in
-    ("next", "cost"): an indicator, 0 or 1, unless the id's task says otherwise. An action is clipped to the action
-    space, [-1, 1] in each component, where it enters a world; the batch keeps it as the unbounded policy drew it.
-    A step in which MuJoCo fails truncates the episode, with a cost of 1 and the task's `reward_exception`.
+    In addition to the keys of TaskEnv there is ``cost`` (tasks, envs, 1) float32, which is 0 after a reset; the cost of
+    a step is ("next", "cost"). It is an indicator, 0 or 1, unless the id's task defines it otherwise. Actions are
+    clipped to the action space, [-1, 1] in each component, when they are given to a world; the batch keeps them as the
+    unbounded policy drew them. A step in which MuJoCo fails truncates the episode, with a cost of 1 and the task's
+    `reward_exception` as reward.
 
-    Workers keep running until `close`, or until the object or the interpreter goes.
+    Workers run until `close` is called, the object is deleted, or the interpreter ends.
 
     Args:
         env_id: Safety-Gymnasium id, e.g. SafetyPointGoal1-v0.
-        num_tasks: rows of the batch.
-        num_envs: worlds of each task.
-        horizon: steps of an episode, which the time limit truncates; at most the id's own limit.
-        num_workers: most worker processes, None for one a usable core. Only as many are started as give every worker
-            the same number of worlds.
+        num_tasks: number of rows of the batch.
+        num_envs: number of worlds of each task.
+        horizon: steps after which an episode is truncated; at most the id's own limit.
+        num_workers: largest number of worker processes; None for one per usable core. Fewer are started if only then
+            every worker has the same number of worlds.
 
     Raises:
         UserError: Safety-Gymnasium is missing, has no such id, or ends the id's episodes before `horizon`.
@@ -51,18 +52,18 @@ class ParallelSafetyEnv(TaskEnv):
         self, env_id: str, num_tasks: int, num_envs: int, horizon: int = 1000, num_workers: int | None = None
     ) -> None:
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.is_closed = True  # until there is something to close
+        self.is_closed = True  # until the workers are started: before that there is nothing to close
         check_env_id(env_id, horizon)
         self.horizon = horizon
         self.env_id = env_id
         self.num_workers = usable_workers(num_tasks * num_envs, num_workers)
         self._threads = torch.get_num_threads()
-        # in __dict__, or nn.Module would take the pool for a submodule
+        # set through __dict__, because nn.Module would register the pool as a submodule
         self.__dict__["_pool"] = _start_workers(env_id, num_tasks * num_envs, num_envs, horizon, self.num_workers)
         self._processes = list(self._pool._workers)
-        self._perform = self._pool.perform  # looked up once: ParallelEnv makes a list of its attributes to find it
+        self._perform = self._pool.perform  # looked up once, because ParallelEnv lists all its attributes to find it
         self.is_closed = False
-        bounds = self._pool.action_spec.space  # (workers, share, A), the same for all
+        bounds = self._pool.action_spec.space  # (workers, share, A), equal for all worlds
         observation_size = self._pool.full_observation_spec["observation"].shape[-1]
         set_specs(self, observation_size=observation_size, low=bounds.low[0, 0], high=bounds.high[0, 0])
 
@@ -74,7 +75,7 @@ class ParallelSafetyEnv(TaskEnv):
         self._ask_workers("set_layouts", [task.layout_seed for task in tasks])
 
     def body_positions(self) -> list[list[dict[str, NDArray[np.float64]]]]:
-        """Where the bodies of every world [task][env] are now: name -> (3,), m."""
+        """Name of a body -> its current position, (3,), m, for every world [task][env]."""
         worlds = [world for share in self._ask_workers("body_positions") for world in share]
         num_envs = self.batch_size[1]
         return [worlds[i : i + num_envs] for i in range(0, len(worlds), num_envs)]
@@ -106,25 +107,25 @@ class ParallelSafetyEnv(TaskEnv):
         return state.exclude("failed")
 
     def _gather(self, method: str, argument: NDArray[Any]) -> TensorDict:
-        """Call a method of all workers that answers with arrays (share, ...); they come back as (tasks, envs, ...)."""
+        """Call a method of all workers, and join the arrays (share, ...) that they return to (tasks, envs, ...)."""
         shares = self._ask_workers(method, argument)
         return state_tensordict(
             {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}, self.batch_size
         )
 
     def _ask_workers(self, method: str, *arguments: Any) -> list[Any]:
-        """Every worker's result of a WorldShare's method, in the order of the worlds.
+        """Each worker's result of a method of WorldShare, in the order of the worlds.
 
-        This is ParallelEnv's way to call any method of its workers' environments. Its `step` would do as well, but
-        packs TensorDicts: 5 ms for 32 worlds where this takes 0.5 ms, beside 16 ms of stepping PointGoal1 itself. With
-        shared buffers it would instead wait in a busy loop, on a core that the workers need.
+        This uses ParallelEnv's way to call any method of its workers' environments. ParallelEnv's `step` would work as
+        well, but packs TensorDicts, which takes 5 ms for 32 worlds instead of 0.5 ms; stepping the worlds of PointGoal1
+        takes 16 ms. With shared buffers, `step` would wait in a busy loop, on a core that the workers need.
         """
         if self.is_closed:
             raise RuntimeError("the environment is closed")
         try:
             results: list[Any] = self._perform(method, *arguments)
         except (EOFError, OSError) as error:
-            # its pipe closes before a process has an exit code
+            # a process closes its pipe before it has an exit code, so wait for its end
             multiprocessing.connection.wait([process.sentinel for process in self._processes], timeout=1.0)
             exits = [process.exitcode for process in self._processes if not process.is_alive()]
             self.close()
@@ -133,7 +134,7 @@ class ParallelSafetyEnv(TaskEnv):
                 "memory): lower rollout.workers or the batch, and go on from the last checkpoint."
             ) from error
         except BaseException:
-            # Interrupted between question and answers: an answer left in a pipe would pass for the next question's.
+            # Interrupted between a call and its results: a later call would take a result left in a pipe for its own.
             self.close()
             raise
         for result in results:
@@ -142,24 +143,24 @@ class ParallelSafetyEnv(TaskEnv):
         return results
 
     def _set_seed(self, seed: int | None) -> None:
-        """Nothing to seed: a task's layout seed decides everything that its worlds draw."""
+        """Does nothing, because a task's layout seed determines everything that its worlds draw."""
 
     def close(self, *, raise_if_closed: bool = True) -> None:
-        """End the worker processes; a closed environment stays as it is."""
+        """End the worker processes; on a closed environment this does nothing."""
         if self.is_closed:
             return
         self.is_closed = True
         try:
             self._pool.close()
-        except (RuntimeError, ValueError, OSError):  # with a dead worker ParallelEnv gives up half-way
+        except (RuntimeError, ValueError, OSError):  # if a worker is dead, ParallelEnv stops half-way
             self._pool.is_closed = True
             for process in self._processes:
                 _kill(process)
-        torch.set_num_threads(self._threads)  # closing, ParallelEnv gives the parent its workers' threads
+        torch.set_num_threads(self._threads)  # ParallelEnv changes this process's number of threads when it closes
 
 
 def usable_workers(num_worlds: int, most: int | None = None) -> int:
-    """Number of worker processes: the largest divisor of `num_worlds` that is at most `most` (None: usable cores)."""
+    """Number of worker processes: the largest divisor of `num_worlds` up to `most` (None: number of usable cores)."""
     if most is None:
         most = usable_cores()
     if most < 1:
@@ -168,27 +169,27 @@ def usable_workers(num_worlds: int, most: int | None = None) -> int:
 
 
 def _start_workers(env_id: str, num_worlds: int, num_envs: int, horizon: int, num_workers: int) -> ParallelEnv:
-    """One process for each of `num_workers` equal shares of the worlds."""
+    """Start `num_workers` worker processes, each with an equal share of the worlds."""
     share = num_worlds // num_workers
     return ParallelEnv(
         num_workers,
         partial(start_worker, env_id, num_envs, horizon, share),
         create_env_kwargs=[{"index": index} for index in range(num_workers)],
         mp_start_method=_start_method(),
-        daemon=True,  # ended with the interpreter, whatever ends that
-        metadata_from_workers=True,  # builds no world in this process
+        daemon=True,  # the workers end with the interpreter, however it ends
+        metadata_from_workers=True,  # no world is built in this process
         use_buffers=False,
-        num_threads=torch.get_num_threads(),  # leaves this process the threads that it has
+        num_threads=torch.get_num_threads(),  # keeps this process's number of threads
         num_sub_threads=1,
     )
 
 
 def _start_method() -> str:
-    """How worker processes start.
+    """The start method of the worker processes: "forkserver" if the platform has it, otherwise "spawn".
 
-    Forking this process is no choice: torch, Lightning and W&B run threads in it, whose locks a child would inherit
-    held. A spawned worker imports torch anew, seconds in which all cores are busy. The fork server imports it once,
-    and every further worker of this program starts from there in a fraction of a second.
+    Forking this process is not safe: torch, Lightning and W&B run threads in it, and a child would inherit their locks
+    while they are held. A spawned worker imports torch anew, which keeps all cores busy for seconds. The fork server
+    imports torch once, and every further worker of this program then starts in a fraction of a second.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
@@ -200,5 +201,5 @@ def _kill(process: Any) -> None:
     try:
         process.kill()
         process.join()
-    except ValueError:  # ParallelEnv has released it, which it does to those that have ended
+    except ValueError:  # the process has ended, and ParallelEnv has already released it
         pass

@@ -1,4 +1,4 @@
-"""Which Safety-Gymnasium ids there are, and the cores to run them on."""
+"""Checks Safety-Gymnasium ids, and counts the cores to run them on."""
 
 import difflib
 import os
@@ -8,13 +8,13 @@ from cmaml_pl.errors import UserError
 
 
 def check_env_id(env_id: str, horizon: int | None) -> int:
-    """Steps of an episode of `env_id`: `horizon`, or the id's own limit for None.
+    """Steps of an episode of `env_id`: `horizon`, or the id's own limit if `horizon` is None.
 
     Raises:
         UserError: Safety-Gymnasium has no such id with a vector observation, or ends its episodes before `horizon`.
     """
     safety_gymnasium = import_safety_gymnasium()
-    # images and the keyboard are no inputs for a trainer of policies on vectors
+    # ids with images (Vision) or keyboard control (Debug) are left out: policies here observe vectors
     known = [i for i in safety_gymnasium.utils.registration.safe_registry if "Vision" not in i and "Debug" not in i]
     if env_id not in known:
         near = difflib.get_close_matches(env_id, known, n=5, cutoff=0.5) or sorted(known)[:5]
@@ -29,5 +29,5 @@ def check_env_id(env_id: str, horizon: int | None) -> int:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Imports safety_gymnasium 1.0.0 unchanged, where its own import statement would fail, warn or make resets slow."""
+"""Imports safety_gymnasium 1.0.0 unchanged; a plain import would fail, print notices, or give slow resets."""
 
 import dataclasses
 import importlib
@@ -16,18 +16,18 @@ _INSTALL_HINT = (
     "install it with `pip install --no-deps safety-gymnasium==1.0.0` beside gymnasium 0.29, gymnasium-robotics < 1.3, "
     "mujoco, pygame, xmltodict, pyyaml and imageio (the versions that it pins have no builds for current Pythons)"
 )
-# Packages behind the import that print a notice from farama_notifications about versions they may only be used at.
+# Packages that, when they are imported, print a notice of farama_notifications about the versions to be used.
 _NOTIFIED_PACKAGES = ("gymnasium", "gymnasium_robotics", "pettingzoo")
 
 
 def import_safety_gymnasium() -> ModuleType:
-    """Import safety_gymnasium on Python >= 3.11, silently, and make its resets cheap.
+    """The package safety_gymnasium, imported on Python >= 3.11 without printed notices, and with cheap resets.
 
-    No file of the package is changed. What stays replaced afterwards is how `safety_gymnasium.world` reads YAML and
-    writes XML, see `_cheapen_resets`.
+    No file of the package is changed. Only the way in which `safety_gymnasium.world` reads YAML and writes XML stays
+    replaced afterwards, see `_cheapen_resets`.
 
     Raises:
-        UserError: safety_gymnasium is not installed, or not beside versions that it can be imported with.
+        UserError: safety_gymnasium is not installed, or the installed versions of other packages do not fit.
     """
     try:
         with _array_defaults_in_dataclasses(), _without_farama_notices():
@@ -46,10 +46,10 @@ def import_safety_gymnasium() -> ModuleType:
 
 @contextmanager
 def _array_defaults_in_dataclasses() -> Iterator[None]:
-    """Let class bodies that run inside give a dataclass field a NumPy array as its default.
+    """Within the block, allow a NumPy array as the default of a dataclass field.
 
-    Python 3.11 refuses unhashable defaults. Giving every instance its own copy of the array keeps the meaning that
-    the package's authors relied on and repairs what the refusal guards against.
+    Python 3.11 refuses unhashable defaults, because all instances would share them. Here every instance gets its own
+    copy of the array. This is what the package's authors expected, and nothing is shared.
     """
     original = dataclasses.dataclass
 
@@ -71,10 +71,10 @@ def _array_defaults_in_dataclasses() -> Iterator[None]:
 
 @contextmanager
 def _without_farama_notices() -> Iterator[None]:
-    """Hide the notices that gymnasium's plug-ins print on stderr about robot environments that nobody here uses."""
+    """Hide the notices that gymnasium's plug-ins print on stderr about robot environments that are not used here."""
     try:
         from farama_notifications import notifications
-    except ImportError:  # then they print nothing either
+    except ImportError:  # without this package there are no notices
         yield
         return
     hidden = {name: notifications.pop(name) for name in _NOTIFIED_PACKAGES if name in notifications}
@@ -85,10 +85,11 @@ def _without_farama_notices() -> Iterator[None]:
 
 
 def _release_importing_frames() -> None:
-    """Let go of the call stack that gymnasium keeps from the time of its import.
+    """Release the call stack that gymnasium keeps from the time of its import.
 
-    It stores the exception of a failed import, whose traceback holds on to every caller's variables for good: an
-    environment whose constructor imports the package would never be collected, nor its worker processes end.
+    Gymnasium stores the exception of a failed import, and the exception's traceback keeps the variables of every caller
+    alive for ever. If the constructor of an environment imports the package, the environment would therefore never be
+    garbage collected, and its worker processes would never end.
     """
     error = getattr(importlib.import_module("gymnasium.envs.mujoco.mujoco_env"), "MUJOCO_PY_IMPORT_ERROR", None)
     if error is not None:
@@ -98,12 +99,12 @@ def _release_importing_frames() -> None:
 def _cheapen_resets(world: Any) -> None:
     """Let `World.build` of the module `world` compile its model without the skybox, and read YAML with libyaml.
 
-    Every reset compiles the model anew. Decoding the sky's six images is nearly all of the 0.3 s that this takes, and
-    PyYAML's scanner in Python most of what is left. The texture is only ever seen by a camera, and both scanners read
-    the same values: observations, rewards and costs are the same to the bit.
+    Every reset compiles the model anew, which takes 0.3 s. Most of this time goes to decoding the six images of the
+    sky, and most of the rest to PyYAML's scanner, which is written in Python. Only a camera sees the sky, and both
+    scanners read the same values, so that observations, rewards and costs are equal to the bit.
     """
     if not isinstance(world.xmltodict, ModuleType):
-        return  # done by an earlier import
+        return  # an earlier import has already replaced it
     xmltodict, yaml = world.xmltodict, world.yaml
     world.xmltodict = SimpleNamespace(parse=xmltodict.parse, unparse=_without_skybox(xmltodict.unparse))
     world.yaml = SimpleNamespace(load=yaml.load, FullLoader=getattr(yaml, "CFullLoader", yaml.FullLoader))
@@ -111,7 +112,7 @@ def _cheapen_resets(world: Any) -> None:
 
 def _without_skybox(unparse: Callable[..., str]) -> Callable[..., str]:
     def unparse_without_skybox(xml: dict[str, Any], *args: Any, **kwargs: Any) -> str:
-        """Written without sky; the dictionary itself belongs to the World and stays as it is."""
+        """The XML without the sky; the dictionary `xml` belongs to the World and is not changed."""
         asset = xml["mujoco"]["asset"]
         textures = [texture for texture in asset["texture"] if texture.get("@type") != "skybox"]
         return unparse({"mujoco": {**xml["mujoco"], "asset": {**asset, "texture": textures}}}, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What one worker process of ParallelSafetyEnv runs: its share of the worlds, stepped one after the other."""
+"""The code of one worker process of ParallelSafetyEnv, which steps its share of the worlds one after the other."""
 
 import signal
 import traceback
@@ -18,41 +18,42 @@ from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
 
 EXCEPTION_COST = 1.0
-"""Cost of a step in which the physics failed: what Safety-Gymnasium reports as `cost_exception`."""
+"""Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""
 _IDLE_LIMIT = 2e6
-"""Seconds that a worker waits for its next command, about 23 days: the most that poll(2) takes."""
+"""Seconds that a worker waits for its next command: about 23 days, the longest time that poll(2) accepts."""
 
 
 def start_worker(env_id: str, num_envs: int, horizon: int, share: int, index: int) -> "WorldShare":
-    """Prepares the worker process that calls it and builds its worlds; arguments as WorldShare's."""
-    # Ctrl-C reaches the whole process group, but only the parent decides what it means; it ends its workers itself.
+    """The worlds of this worker process; it is called in the worker, with the arguments of WorldShare."""
+    # Ctrl-C reaches the whole process group. Workers ignore it, because the parent handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A worker gives up by itself after 10,000 s without a command, less than what may lie between two validations.
+    # TorchRL's default is 10,000 s, which may be less than the time between two validations.
     torchrl._utils.BATCHED_PIPE_TIMEOUT = _IDLE_LIMIT
     return WorldShare(env_id, num_envs, horizon, share, index)
 
 
 class WorldShare(EnvBase):
-    """Worlds number ``index * share`` to ``(index + 1) * share - 1`` of a batch (tasks, envs), counted row by row.
+    """The worlds ``index * share`` to ``(index + 1) * share - 1`` of a batch (tasks, envs), counted row by row.
 
-    Batch size [share]; keys and units as ParallelSafetyEnv's.
+    The batch size is [share]; keys and units are those of ParallelSafetyEnv.
 
     Each world is wrapped by TorchRL's SafetyGymnasiumWrapper, which gives the specs, resets the world and reads the
-    tuple that a step returns. The wrapper's own `step` is left out: the TensorDicts that it makes for every single
-    world take about as long as half a step of PointGoal1. One set of arrays for all worlds costs nearly nothing.
+    tuple that a step returns. The wrapper's own `step` is not used, because it makes TensorDicts for every single
+    world, which takes about half as long as a step of PointGoal1. One set of arrays for all worlds costs nearly
+    nothing.
 
     Args:
         env_id: Safety-Gymnasium id.
-        num_envs: worlds of each task.
+        num_envs: number of worlds of each task.
         horizon: steps of an episode.
-        share: worlds of this worker.
-        index: number of this worker.
+        share: number of worlds of this worker.
+        index: number of this worker, from 0.
     """
 
     def __init__(self, env_id: str, num_envs: int, horizon: int, share: int, index: int) -> None:
         super().__init__(batch_size=torch.Size([share]))
         safety_gymnasium = import_safety_gymnasium()
-        # Construction draws a seed from NumPy's global state, on which no layout depends: every reset brings its own.
+        # Construction draws a seed from NumPy's global state. No layout depends on it: every reset is given a seed.
         self._worlds = [
             SafetyGymnasiumWrapper(safety_gymnasium.make(env_id, max_episode_steps=horizon, disable_env_checker=True))
             for _ in range(share)
@@ -62,7 +63,7 @@ class WorldShare(EnvBase):
         self._rows = [(index * share + i) // num_envs for i in range(share)]
         self._layouts: list[int] | None = None
         bounds = self._worlds[0].action_spec.space
-        # float32 as the actions are, so that clipping hands on the very numbers that it was given
+        # float32 as the actions, so that clipping does not change an action that is within the bounds
         self._low, self._high = bounds.low.float().numpy(), bounds.high.float().numpy()
         self._state: Arrays = {
             "observation": np.zeros((share, *self._worlds[0].observation_spec["observation"].shape), np.float32),
@@ -76,29 +77,29 @@ class WorldShare(EnvBase):
         set_specs(self, observation_size=self._state["observation"].shape[-1], low=low, high=high)
 
     def perform(self, method: str, *arguments: Any) -> Any:
-        """Result of a method of this object, or, returned instead of raised, the error that it ended with.
+        """The result of a method of this object; an error of the method is returned, not raised.
 
-        An error that left this process's loop would end it, and the parent would learn no more than that it is gone.
+        A raised error would end the worker process, and the parent would not learn the reason.
         """
         try:
             return getattr(self, method)(*arguments)
         except UserError as error:
             return error
-        except Exception:  # noqa: BLE001  (whatever it is, the parent raises it)
+        except Exception:  # noqa: BLE001  (the parent raises it, whatever it is)
             return RuntimeError(f"a world of {self._env_id} failed in its worker process:\n{traceback.format_exc()}")
 
     def set_layouts(self, layout_seeds: Sequence[int]) -> None:
-        """Give this worker's worlds the layouts of their tasks; `layout_seeds` are those of all the batch's tasks."""
+        """Give this worker's worlds the layouts of their tasks; `layout_seeds` holds a seed per task of the batch."""
         self._layouts = [layout_seeds[row] for row in self._rows]
 
     def reset_worlds(self, chosen: NDArray[np.bool_]) -> Arrays:
         """Reset the chosen worlds, each to its task's layout.
 
         Args:
-            chosen: which of all the batch's worlds, (tasks * envs,).
+            chosen: which worlds of the whole batch to reset, (tasks * envs,).
 
         Returns:
-            Array of each key of this worker's worlds, chosen or not, (share, ...).
+            Key -> array (share, ...) for all worlds of this worker, also for those that were not reset.
         """
         if self._layouts is None:
             raise UserError("the environment has no tasks yet: call set_tasks before the first reset.")
@@ -110,9 +111,9 @@ class WorldShare(EnvBase):
 
     def _first_observation(self, i: int, layout_seed: int) -> NDArray[np.float32]:
         try:
-            # a seed on every reset: without one, safety_gymnasium would go on to a new layout
+            # every reset is given the seed, because without one safety_gymnasium would draw a new layout
             first = self._worlds[i].reset(seed=layout_seed)
-        except AssertionError as error:  # ResamplingError is one, and so is a start that already costs something
+        except AssertionError as error:  # raised as ResamplingError, and for a start that already has a cost
             raise UserError(
                 f"{self._env_id} has no valid layout for layout seed {layout_seed} ({error}): leave that seed out."
             ) from error
@@ -123,10 +124,10 @@ class WorldShare(EnvBase):
         """Step every world once.
 
         Args:
-            actions: of all the batch's worlds, (tasks * envs, A); clipped to the action space.
+            actions: actions of all worlds of the batch, (tasks * envs, A); they are clipped to the action space.
 
         Returns:
-            Array of each key of this worker's worlds, (share, ...).
+            Key -> array (share, ...) for all worlds of this worker.
         """
         self._advance(actions[self._mine])
         return self._state
@@ -149,7 +150,7 @@ class WorldShare(EnvBase):
             state["truncated"][i] = truncated
 
     def _end_failed_episode(self, i: int) -> None:
-        """End the episode of a world whose physics failed; its last observation stands, for there is no other."""
+        """End the episode of a world whose physics failed; its last observation is kept, as there is no new one."""
         builder = self._worlds[i]._env.unwrapped
         builder.truncated = True
         self._state["reward"][i] = builder.task.reward_conf.reward_exception
@@ -158,7 +159,7 @@ class WorldShare(EnvBase):
         self._state["truncated"][i] = self._state["failed"][i] = True
 
     def body_positions(self) -> list[dict[str, NDArray[np.float64]]]:
-        """Where the bodies of each of this worker's worlds are now: name -> (3,), m."""
+        """Name of a body -> its current position, (3,), m, for each world of this worker."""
         return [_body_positions(world._env.unwrapped) for world in self._worlds]
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
@@ -176,26 +177,26 @@ class WorldShare(EnvBase):
         return state_tensordict(self._state, self.batch_size).exclude("failed")
 
     def _set_seed(self, seed: int | None) -> None:
-        """Nothing to seed: a layout seed decides everything that a world draws."""
+        """Does nothing, because a layout seed determines everything that a world draws."""
 
     def close(self, *, raise_if_closed: bool = True) -> None:
-        """End the worlds."""
+        """Close the worlds."""
         for world in self._worlds:
             world.close(raise_if_closed=False)
         super().close(raise_if_closed=raise_if_closed)
 
 
 def _is_physics_failure(error: Exception) -> bool:
-    """Whether a world's step ended with this error because MuJoCo failed, where Builder.step means to end the episode.
+    """Whether a world's step raised this error because MuJoCo failed.
 
-    Its branch for that forgets to set `cost` and so ends with an UnboundLocalError; and the branch waits for an
-    exception that mujoco no longer raises: FatalError took its place.
+    Safety-Gymnasium's Builder.step should then end the episode, but its code for this has two faults. It forgets to set
+    `cost`, which raises an UnboundLocalError; and it catches an exception that mujoco has replaced by FatalError.
     """
-    import mujoco  # here, so that this module can be imported where Safety-Gymnasium is missing
+    import mujoco  # imported here, so that this module can be imported where Safety-Gymnasium is missing
 
     return isinstance(error, mujoco.FatalError) or (isinstance(error, UnboundLocalError) and "'cost'" in str(error))
 
 
 def _body_positions(env: Any) -> dict[str, NDArray[np.float64]]:
-    physics = getattr(env, "task", env)  # Builder keeps the physics in its task, the velocity worlds in themselves
+    physics = getattr(env, "task", env)  # Builder has the physics in its task, the velocity tasks have it themselves
     return {physics.model.body(i).name: physics.data.xpos[i].copy() for i in range(physics.model.nbody)}

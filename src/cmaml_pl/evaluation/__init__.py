@@ -1,4 +1,4 @@
-"""The meta-test of runs that have trained: arms, measuring, statistics, tables, figures, a video.
+"""The meta-test of trained runs on held-out tasks: arms, measurements, statistics, tables, figures and a video.
 
-`evaluate_runs` is for the command line.
+The command line calls `evaluate_runs`.
 """

@@ -1,4 +1,4 @@
-"""Arms: which runs are the same method with different seeds, what they are called, and whether they can be compared."""
+"""Groups runs into arms and names the arms. An arm is one method, with all its seeds; arms are compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 
 COMPARED_ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
-"""Keys in which runs that are compared must agree: they decide what is measured, and in which unit."""
+"""Beginnings of the keys in which compared runs must agree: they decide what is measured, and in which unit."""
 
 SEES_THE_TASK = "tasks.observe_task"
 """The key among them in which they may differ: it makes an oracle, by which the others are measured."""
@@ -25,7 +25,7 @@ FREE_WITHIN_AN_ARM = (
     *("exp", "seed", "quiet", "run.", "logger.", "trainer."),
     *("train.validate_every", "train.max_dropped", "rollout.workers"),
 )
-"""Keys in which runs of one arm may differ."""
+"""Beginnings of the keys in which runs of one arm may differ."""
 
 ADAPTATION_KEYS = (
     "inner.",
@@ -40,12 +40,12 @@ How its policy looks, how it adapts, how the critics that it is given were made,
 """
 
 META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry")
-"""Keys among them that only meta-training reads."""
+"""Keys with a beginning in ADAPTATION_KEYS that only meta-training uses."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has trained.
+    """A trained run.
 
     Attributes:
         config: its configuration.
@@ -72,10 +72,10 @@ class Run:
 
 
 def open_runs(paths: Sequence[Path]) -> list[Run]:
-    """Open runs that are to be compared, and name their arms.
+    """The runs in the folders `paths`, which are to be compared, with the names of their arms.
 
     Raises:
-        UserError: a folder holds no run, two runs cannot be compared, or a run is given twice.
+        UserError: a folder holds no run, two runs cannot be compared, or two runs have the same method and seed.
     """
     opened = [open_run(path) for path in paths]
     configs = [config for config, _ in opened]
@@ -100,16 +100,16 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def arm_label(config: Config) -> str:
-    """What a run's method is called: the arm that it was trained as, or the names of its methods."""
+    """Label of a run's method: the arm that the run was trained as or, without one, the names of its methods."""
     adapts_safely = config.safety.eta > 0 or config.safety.eta_lr > 0
     return config.arm or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
 
 
 def distinguish(labels: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each run: the same where label and settings are the same, different ones elsewhere.
+    """A name for each run; two runs have the same name if, and only if, their labels and settings are the same.
 
-    Runs that share a label, but not their settings, get the first keys that tell them apart added to it, the names of
-    methods before all others: "fomaml+trpo_lag outer.lr=0.001".
+    If runs have the same label but different settings, the first keys that tell them apart are added to the label, with
+    keys that name a method before all others: "fomaml+trpo_lag outer.lr=0.001".
     """
     names = list(labels)
     for label in dict.fromkeys(labels):
@@ -125,7 +125,7 @@ def distinguish(labels: Sequence[str], settings: Sequence[Mapping[str, Any]]) ->
 
 
 def _kinds(settings: Sequence[Mapping[str, Any]], members: Sequence[int], keys: Sequence[str]) -> int:
-    """How many runs can be told apart by the values of some keys."""
+    """Number of different combinations of the values of `keys` among the runs `members`."""
     return len({repr([settings[i].get(key) for key in keys]) for i in members})
 
 
@@ -146,6 +146,6 @@ def _method(config: Config) -> dict[str, Any]:
 
 
 def _pick(config: Config, keys: tuple[str, ...], *, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The values of the keys that begin as one of `keys` does, but not as one of `but`."""
+    """Key -> value for all keys of a configuration that begin with one of `keys`, but with none of `but`."""
     settings = flatten(config)
     return {key: value for key, value in settings.items() if key.startswith(keys) and not key.startswith(but)}

@@ -1,4 +1,4 @@
-"""The figures of a meta-test: what adaptation brings, what it costs, and which ways it leads."""
+"""Draws the figures of a meta-test: return and cost along adaptation, return against cost, and paths of the agents."""
 
 import math
 import textwrap
@@ -30,7 +30,7 @@ THING_COLOURS = {
     "circle": "tab:olive",
     "sigwalls": "tab:red",
 }
-"""Colours of the kinds of things, as TaskEnv names them."""
+"""Kind of things, as TaskEnv names it -> colour."""
 
 
 CUT = 4.0
@@ -63,8 +63,8 @@ def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
     """Score, where there is one, return, cost and share of tasks over their limit along adaptation, with intervals.
 
     Args:
-        summaries: of all arms and steps.
-        path: of the PNG.
+        summaries: summaries of all arms and steps.
+        path: the PNG to write.
     """
     scored = any(not math.isnan(summary.score.value) for summary in summaries)
     figure, grid = new_figure(2, 2, size=(10, 7.4)) if scored else new_figure(1, 3, size=(13, 4.2))
@@ -99,12 +99,14 @@ def _draw_curve(axis: Axes, curve: Sequence[Summary], panel: Panel, colour: str)
 
 
 def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) -> None:
-    """Return against cost after adaptation: every seed and task, and each arm's way there from before adaptation.
+    """Draw return against cost after adaptation: a point for each seed and task, and a line for each arm.
+
+    The line connects the arm's means from before adaptation to the last step.
 
     Args:
         rows: lines of evaluation.csv.
-        summaries: of the same rows.
-        path: of the PNG.
+        summaries: summaries of the same rows.
+        path: the PNG to write.
     """
     figure, ((axis,),) = new_figure(1, 1, size=(7.2, 5.8))
     last = max(summary.step for summary in summaries)
@@ -129,11 +131,13 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
 
 
 def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
-    """Top-down paths before and after adaptation, with hazards and goals: a row an arm, a column a task.
+    """Draw the agents' paths before and after adaptation from above, with hazards and goals.
+
+    Each row of the figure is an arm, each column is a task.
 
     Args:
-        traces: of each arm, at two steps for each task; all arms have the same tasks.
-        path: of the PNG.
+        traces: arm -> traces at two steps for each task; all arms have the same tasks.
+        path: the PNG to write.
     """
     tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
     first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
@@ -153,11 +157,11 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
 
 
 def draw_things(axis: Axes, trace: Trace) -> None:
-    """Draw all kinds of things but the agent where they are at the start, and a goal wherever it is later."""
+    """Draw all things except the agent at their places at the start, and a goal at all its places in the episode."""
     for kind, positions in trace.positions.items():
         if kind == "agent":
             continue
-        episode = positions[: trace.lengths[0] + 1, 0]  # of the first world, (time + 1, things, 2)
+        episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
         places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
         colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
         for i, (x, y) in enumerate(places.tolist()):
@@ -258,7 +262,7 @@ def _save(
 
 
 def _span(estimate: Estimate) -> list[list[float]] | None:
-    """Distances from the value to the ends of its interval, as an error bar wants them."""
+    """Distances from the value to the ends of its interval, in matplotlib's form for an error bar; None without one."""
     if math.isnan(estimate.low):
         return None
     return [[estimate.value - estimate.low], [estimate.high - estimate.value]]

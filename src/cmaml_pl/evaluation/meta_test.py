@@ -1,4 +1,4 @@
-"""The meta-test of one run: adapt on held-out tasks, step by step, and measure; what was measured is kept."""
+"""The meta-test of one run: adapts to held-out tasks, measures each step, and keeps the measurement in a file."""
 
 import hashlib
 import os
@@ -24,19 +24,19 @@ from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.task import Task
 
 LEARNED, RANDOM = "learned", "random"
-"""Where adaptation starts: at the weights of the checkpoint, or at the run's own first ones."""
+"""The weights that adaptation starts from: those of the checkpoint, or the run's first ones, before it was trained."""
 
 FORMAT = 1
-"""Of what is kept; a file of another one is measured anew."""
+"""Version of the format of kept measurements; a file of another version is ignored, and the run is measured anew."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a meta-test found.
+    """The result of a meta-test.
 
     Attributes:
         rows: lines of evaluation.csv, without the method's name.
-        traces: how the first tasks were played, before and after adaptation.
+        traces: positions of everything in the first tasks, before and after adaptation.
     """
 
     rows: list[Row]
@@ -44,16 +44,16 @@ class Measurement:
 
 
 def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tuple[Measurement, bool]:
-    """The meta-test of a run, and whether it had been kept from an earlier time.
+    """The measurement of a run's meta-test, and whether it was read from the run's folder.
 
     It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start
     and number of steps, by the same code. Otherwise it is made, and kept there.
 
     Args:
-        config: of the run.
-        folder: its files.
+        config: the run's configuration.
+        folder: the run's files.
         start: LEARNED or RANDOM.
-        steps: adaptation steps.
+        steps: number of adaptation steps.
     """
     what = {
         "format": FORMAT,
@@ -77,14 +77,14 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
 
 
 class Recorder(Callback):
-    """Measure what `CMAML.test_step` has adapted, before the first step and after each.
+    """Records what the policies of `CMAML.test_step` did before the first adaptation step and after each step.
 
     Args:
-        seed: the configuration's, for the rows.
+        seed: the configuration's seed, which the rows name.
 
     Attributes:
-        rows: as in Measurement.
-        traces: as in Measurement.
+        rows: the same as in Measurement.
+        traces: the same as in Measurement.
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -101,7 +101,7 @@ class Recorder(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Take the rows of all tasks, and the traces of the first ones."""
+        """Record the rows of all tasks, and the traces of the first tasks."""
         assert isinstance(pl_module, CMAML)
         stages: list[Stage] = outputs["stages"]
         for step, stage in enumerate(stages):
@@ -113,17 +113,17 @@ class Recorder(Callback):
 
 
 def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> Measurement:
-    """Adapt to every test task and measure before the first step and after each.
+    """Adapt to every test task, and measure before the first step and after each step.
 
-    The random initialisation is given the run's observation normaliser, multiplier and critics: it differs from the
-    learned one in the policy's weights alone. What is random depends on the seed, the batch of tasks and the step: all
-    arms with this seed and as many tasks in a batch meet the same numbers.
+    The random initialisation uses the observation normaliser, the multiplier and the critics of the run: it differs
+    from the learned one only in the policy's weights. The random numbers depend on the seed, the batch of tasks and the
+    step, so that all arms with the same seed and the same number of tasks in a batch get the same ones.
 
     Args:
-        config: of the run.
-        checkpoint: its checkpoint.
+        config: the run's configuration.
+        checkpoint: the run's checkpoint.
         start: LEARNED or RANDOM.
-        steps: adaptation steps.
+        steps: number of adaptation steps.
     """
     recorder = Recorder(seed=config.seed)
     config = replace(config, inner=replace(config.inner, steps=steps))
@@ -147,7 +147,7 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A file that `_write` wrote; None where there is none that can be read."""
+    """The content of a file that `_write` wrote; None if there is no file, or it cannot be read."""
     try:
         content = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
@@ -156,7 +156,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    """Replace the file in one move; several processes may do so."""
+    """Replace the file in one move; several processes may do this at the same time."""
     path.parent.mkdir(exist_ok=True)
     with in_one_move(path, f".{os.getpid()}.tmp") as scratch:
         torch.save(content, scratch)

@@ -1,4 +1,4 @@
-"""The meta-test of several runs together: tables, figures and a video in one folder."""
+"""Runs the meta-test of one or several runs, and writes tables, figures and a video to one folder."""
 
 import csv
 import os
@@ -34,11 +34,11 @@ RESULT_FILES = (
 
 @dataclass(frozen=True)
 class Part:
-    """One arm with one seed.
+    """One measurement of an evaluation: one arm with one seed.
 
     Attributes:
         method: name of the arm.
-        run: whose checkpoint and configuration it has.
+        run: the run whose checkpoint and configuration are used.
         start: LEARNED or RANDOM.
     """
 
@@ -48,16 +48,17 @@ class Part:
 
 
 def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console) -> Path:
-    """Adapt every arm on the same held-out tasks, and write what comes of it.
+    """Adapt every arm on the same held-out tasks, and write the results.
 
-    Runs of the same method and different seeds are one arm. What a run has been measured for is kept in its folder, so
-    that the same command again, or one with more runs, measures only what is missing.
+    Runs with the same method and different seeds are one arm. Measurements are kept in the folder of their run, so that
+    repeating the command, or giving it more runs, measures only what is missing.
 
     Args:
         paths: run folders.
-        steps: adaptation steps; None takes the most that any of the runs has in meta-training.
-        out: folder of the results; None takes the run's own for one run, and `evaluations/NAME` beside it for several.
-        console: where to say what happens.
+        steps: number of adaptation steps; None takes the largest number that any of the runs has in meta-training.
+        out: folder of the results; None takes the run folder for one run, and for several runs the folder
+            `evaluations/NAME` beside the first run folder.
+        console: prints progress and tables.
 
     Returns:
         The folder, with evaluation.csv, summary.csv, comparison.csv where there are several arms, finetuning.png,
@@ -113,7 +114,7 @@ def _measure(parts: Sequence[Part], steps: int, console: Console) -> tuple[list[
 
 
 def list_parts(runs: Sequence[Run]) -> list[Part]:
-    """What has to be measured: arm by arm the learned initialisations, then the random ones.
+    """Everything that has to be measured: first the learned initialisations, arm by arm, then the random ones.
 
     A random initialisation takes normaliser, multiplier and critics from a run, so there would be one for each; of
     those with the same seed and the same way to adapt, that of one run stands for all: the first in `Run.order`, so
@@ -129,7 +130,11 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
 
 
 def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
-    """The folder of the results; made, unless it holds something else."""
+    """The folder of the results, made if needed.
+
+    Raises:
+        UserError: the folder holds something else than the results of the same request.
+    """
     homes = [run.folder.path.resolve() for run in runs]
     if len(runs) == 1 and (out is None or out.resolve() == homes[0]):
         return runs[0].folder.path
@@ -144,7 +149,7 @@ def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
 
 
 def _join(names: Sequence[str]) -> str:
-    """All names, or where that gets too long for a folder the first one and a number that depends on all."""
+    """All names joined by "+"; if this is too long for a folder's name, the first one with a checksum of all."""
     joined = "+".join(names)
     return joined if len(joined) <= 80 else f"{names[0]}+{len(names) - 1}more-{zlib.crc32(joined.encode()):08x}"
 
@@ -188,12 +193,12 @@ def _flat(summary: Summary | Comparison) -> dict[str, Any]:
 
 
 def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
-    """A video of the adapted policy on the first task; or the reason why there is none."""
+    """Write a video of the adapted policy on the first task. Return None, or the reason why there is no video."""
     path.unlink(missing_ok=True)
     trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
     if trace.geometry is None:
         return "these worlds are no MuJoCo models of the navigation engine"
-    # imported here: MuJoCo and Safety-Gymnasium take seconds to import, and the families without them do without
+    # imported here, because MuJoCo and Safety-Gymnasium take seconds to import and nav2d does not need them
     from cmaml_pl.envs.navigation import NavigationEnv
     from cmaml_pl.evaluation.video import NoRendererError, write_video
 

@@ -1,4 +1,4 @@
-"""A line of evaluation.csv: what one policy did on one task, before adaptation or after some of its steps."""
+"""Makes the lines of evaluation.csv: each says what one policy did on one task after some adaptation steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,9 +14,10 @@ anytime_cost, which follow from what the arms did together."""
 
 
 def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
-    """What the tasks' policies did after `step` adaptation steps; the rollout measures them, and that costs nothing.
+    """A row for each task: what its policy did in its rollout after `step` adaptation steps.
 
-    The method's name is left out: it depends on what it is compared with.
+    `env_steps` counts only the rollouts that adaptation has learned from, not the rollout that is measured. The
+    method's name is not in the rows, because it depends on the other runs of a comparison.
     """
     after = stage.rollout["next"]
     largest = episode_sums(after["cost"], after["done"]).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))

@@ -121,12 +121,12 @@ def shared_tables(arms: Sequence[Sequence[Row]], name: str) -> list[Array]:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the seeds and tasks of one arm gave at one adaptation step.
+    """Statistics over all seeds and tasks of one arm after some adaptation steps.
 
     Attributes:
-        method: the arm.
-        step: adaptation steps done.
-        env_steps: environment steps of one task that they used.
+        method: name of the arm.
+        step: number of adaptation steps.
+        env_steps: number of environment steps per task that these adaptation steps used.
         seeds: number of seeds.
         tasks: number of tasks.
         cost_limit: d, cost per episode; the mean over tasks where each has its own.

@@ -1,4 +1,4 @@
-"""What a meta-test prints."""
+"""The tables that a meta-test prints."""
 
 import math
 from collections.abc import Sequence

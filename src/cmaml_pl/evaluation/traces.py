@@ -1,4 +1,4 @@
-"""Traces: where everything was along a rollout, for figures and videos."""
+"""Records traces, the positions of everything along a rollout, for figures and videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.task import Task
 
 TASKS, WORLDS = 4, 4
-"""How many tasks are recorded, and how many worlds of each."""
+"""Largest number of tasks that are recorded, and of worlds of each task."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A few worlds of one task, each until its first episode ends.
+    """Positions in a few worlds of one task during a rollout.
 
     Attributes:
         task: id of the task.
-        step: adaptation steps behind the policy.
-        positions: of the agent and each kind of thing, name -> (time + 1, worlds, things of the kind, 2), m.
-        lengths: steps of the worlds' first episodes, (worlds,).
-        radii: of the kinds of things, m.
-        geometry: of the first task's first world, see TaskEnv.geometry,
-            (time + 1, geoms, 3 + 9).
+        step: number of adaptation steps of the policy.
+        positions: name -> positions of the agent or of a kind of things, m, (time + 1, worlds, things of the kind, 2).
+        lengths: number of steps of each world's first episode, (worlds,); figures and videos show only this episode.
+        radii: kind of things -> radius, m.
+        geometry: geoms of the task's first world, see TaskEnv.geometry, (time + 1, geoms, 3 + 9). It is recorded for
+            the first task only, and None for other tasks and for environments without geoms.
     """
 
     task: int
@@ -41,14 +41,14 @@ class Trace:
 def record_traces(
     rollouts: Rollouts, tasks: Sequence[Task], rollout: TensorDictBase, *, step: int, stream: Sequence[str | int]
 ) -> list[Trace]:
-    """Traces of the first tasks of a rollout, which is played again for them.
+    """Traces of the first tasks of a rollout; for this, the rollout is played again.
 
     Args:
-        rollouts: collected the rollout, and still have its tasks.
-        tasks: of the rollout.
+        rollouts: the object that collected the rollout; it must still have the same tasks.
+        tasks: the tasks of the rollout.
         rollout: TensorDict [tasks, envs, time].
-        step: adaptation steps behind the policies.
-        stream: that `adapt` was given.
+        step: number of adaptation steps of the policies.
+        stream: the stream that `adapt` was given.
     """
     env = rollouts.env
 

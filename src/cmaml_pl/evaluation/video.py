@@ -1,4 +1,4 @@
-"""A short video of what a policy did, drawn by MuJoCo without a display."""
+"""Draws a short video of what a policy did; MuJoCo draws it without a display."""
 
 import os
 import platform
@@ -16,29 +16,30 @@ from cmaml_pl.envs.navigation import NavigationEnv
 from cmaml_pl.evaluation.traces import Trace
 
 SIZE = 360
-"""Width and height, pixels."""
+"""Width and height of the video, pixels."""
 MOST_FRAMES = 100
-"""A longer episode is shown in steps of several: a frame takes a processor about 40 ms to draw."""
+"""An episode of more steps is not drawn at every step but at every n-th one, because drawing a frame takes a processor
+about 40 ms."""
 FRAME_MS = 50
-"""How long a frame is shown, ms."""
+"""Time for which a frame is shown, ms."""
 
 Frame = NDArray[np.uint8]
 
 
 class NoRendererError(Exception):
-    """There is no OpenGL on this machine that MuJoCo can draw with; the message says why."""
+    """This machine has no OpenGL that MuJoCo can draw with; the message gives the reason."""
 
 
 def write_video(env: NavigationEnv, trace: Trace, path: Path) -> None:
     """Draw the first world of a trace as an animated GIF.
 
-    Robots and whatever collides are where the physics had them; hazards, goals and what else is only a place are drawn
-    over them in Safety-Gymnasium's colours.
+    Robots and all objects that can collide are drawn from the model that was simulated. Hazards, goals and other things
+    that are only places are added to the drawing, in Safety-Gymnasium's colours.
 
     Args:
-        env: any environment of the task's id: it has the model and the kinds of things.
-        trace: with geometry.
-        path: of the GIF.
+        env: any environment with the id of the task; it gives the model and the kinds of things.
+        trace: a trace with geometry.
+        path: the GIF to write.
 
     Raises:
         NoRendererError: this machine cannot draw.
@@ -62,7 +63,7 @@ def draw(env: NavigationEnv, trace: Trace) -> Iterator[Frame]:
             data.geom_xmat[:] = geometry[t, :, 3:]
             everything = mujoco.mjtCatBit.mjCAT_ALL.value
             mujoco.mjv_updateScene(model, data, option, None, camera, everything, scene)
-            scene.lights[0].ambient[:], scene.lights[0].diffuse[:] = 0.4, 0.6  # the headlight: the model has no other
+            scene.lights[0].ambient[:], scene.lights[0].diffuse[:] = 0.4, 0.6  # the headlight is the model's only light
             _add_places(scene, env, trace, t)
             mujoco.mjr_render(rectangle, scene, context)
             mujoco.mjr_readPixels(pixels, None, rectangle, context)
@@ -70,7 +71,7 @@ def draw(env: NavigationEnv, trace: Trace) -> Iterator[Frame]:
 
 
 def _camera(trace: Trace) -> Any:
-    """Looks down on everything there is, from the south."""
+    """A camera that looks down from the south and sees everything in the trace, except sigwalls."""
     places = np.concatenate(
         [xy[:, 0].reshape(-1, 2).numpy() for name, xy in trace.positions.items() if name != "sigwalls"]
     )
@@ -84,7 +85,7 @@ def _camera(trace: Trace) -> Any:
 
 
 def _add_places(scene: Any, env: NavigationEnv, trace: Trace, t: int) -> None:
-    """Add the things that the physics' model leaves out because nothing collides with them."""
+    """Add the things that the simulated model leaves out, because nothing collides with them."""
     definition = env.worlds.definition
     for group in definition.groups:
         if (definition.bodies[group.rows] >= 0).all() or scene.ngeom >= scene.maxgeom:
@@ -108,11 +109,11 @@ def _add_places(scene: Any, env: NavigationEnv, trace: Trace, t: int) -> None:
 
 @contextmanager
 def _open_context(model: Any) -> Iterator[Any]:
-    """MuJoCo's drawing context, ended with the block.
+    """MuJoCo's drawing context, which is freed when the block ends.
 
-    MUJOCO_GL chooses the library as it does for MuJoCo itself; where it is not set, Linux gets EGL, which needs no
-    display. To set that variable here would be too late, and before mujoco is imported it would break the import where
-    there is no EGL.
+    The environment variable MUJOCO_GL chooses the OpenGL library, as for MuJoCo itself. If it is not set, Linux uses
+    EGL, which needs no display. This function cannot simply set the variable: after the import of mujoco it has no
+    effect, and before the import it would make the import fail on machines without EGL.
     """
     with ExitStack() as stack:
         try:

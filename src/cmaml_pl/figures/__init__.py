@@ -1,4 +1,4 @@
-"""Figures that training draws, and what every figure shares.
+"""The figure that training draws, and what all figures share.
 
-`plot_learning_curves` is for a callback, the canvas for the figures of the meta-test; only plain values come in.
+A callback uses `plot_learning_curves`, and the figures of the meta-test use the canvas. Both take plain values only.
 """

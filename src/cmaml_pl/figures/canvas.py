@@ -1,4 +1,4 @@
-"""What all figures share: a canvas without a display, one legend, the colours of the phases."""
+"""Shared by all figures: a canvas that needs no display, and labels and colours of the phases of adaptation."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 PHASES = (("pre", "before adaptation", "tab:gray"), ("post", "after adaptation", "tab:blue"))
-"""Prefix of the metrics, label and colour of the policy before and after it adapts."""
+"""Prefix of the metrics, label and colour, for the policy before it adapts and after it has adapted."""
 
 
 def new_figure(rows: int, columns: int, *, size: tuple[float, float]) -> tuple[Figure, NDArray[Any]]:
-    """A figure of `size` (width, height), inches, and its axes, (rows, columns)."""
+    """A figure of `size` (width, height), in inches, and its axes, (rows, columns)."""
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
     return figure, figure.subplots(rows, columns, squeeze=False)

@@ -1,4 +1,4 @@
-"""What meta-training did: return, cost and multipliers along it."""
+"""Draws the learning curves: return, cost and multipliers during meta-training."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ from cmaml_pl.figures.canvas import PHASES, new_figure
 
 
 def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, cost_limit: float) -> None:
-    """Return, cost and multipliers over environment steps.
+    """Draw return, cost and multipliers over environment steps.
 
     Args:
         metrics: lines of a metrics.csv.
-        path: of the PNG.
+        path: the PNG to write.
         cost_limit: d, undiscounted cost per episode; drawn unless it is infinite.
     """
     figure, (axes,) = new_figure(1, 3, size=(12, 3.6))

@@ -1,4 +1,4 @@
-"""What an inner method is: one adaptation step for many tasks at once."""
+"""The interface of inner methods, each of which takes one adaptation step for many tasks at once."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,16 +14,17 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True)
 class InnerStep:
-    """What one adaptation step gives.
+    """The result of one adaptation step.
 
     Attributes:
         theta: adapted parameters, a new tensor, (tasks, P).
-        multiplier: lambda^p, the weight of the standardised cost advantage against the reward's in the outer loss, see
-            `lagrangian_advantage`, and in the direction of the step, to which a method may add for this once, (tasks,).
+        multiplier: lambda^p, (tasks,): the weight of the standardised cost advantage against the reward advantage in
+            the outer loss, see `lagrangian_advantage`. The step itself uses this weight, too; for one step a method may
+            add to it.
         kl: mean KL(old || new) of the step, nats, (tasks,).
-        step_share: accepted share of the full step, 0 where the line search was exhausted, (tasks,).
-        infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). A method
-            that does not ask says no.
+        step_share: accepted share of the full step, (tasks,); 0 if the line search accepted no length.
+        infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). It is False
+            for a method that does not check this.
     """
 
     theta: Tensor
@@ -35,12 +36,14 @@ class InnerStep:
 
 @dataclass(frozen=True, kw_only=True)
 class InnerMethod(ABC):
-    """A safe RL method that adapts a policy to its task, one step per rollout. Its fields are the section `inner`.
+    """A safe RL method that adapts a policy to its task, one step per rollout.
+
+    Its fields are the keys of the configuration's section `inner`.
 
     Attributes:
         method: registry name.
-        steps: K, adaptation steps in meta-training, each on new data.
-        cost_limit: d, undiscounted cost per episode (Safety-Gymnasium's for its episodes of 1000 steps).
+        steps: K, number of adaptation steps in meta-training, each on new data.
+        cost_limit: d, undiscounted cost per episode (25 is Safety-Gymnasium's limit for episodes of 1000 steps).
     """
 
     method: str
@@ -49,12 +52,15 @@ class InnerMethod(ABC):
 
     @property
     def multiplier_init(self) -> float:
-        """Lambda of the first task that is ever adapted to; 0 where a method finds its multiplier anew in each step."""
+        """Start of lambda in the first meta-iteration; 0 if the method computes its multiplier anew in each step."""
         return 0.0
 
     @property
     def multiplier_carry(self) -> float:
-        """Share of the tasks' mean change of lambda that the next tasks start from; 0 where it is found anew."""
+        """Share of the tasks' mean change of lambda that is added to the start of lambda for the next tasks.
+
+        It is 0 if the method computes its multiplier anew in each step.
+        """
         return 0.0
 
     @abstractmethod
@@ -63,8 +69,8 @@ class InnerMethod(ABC):
 
         Args:
             actor: the network that runs the parameters.
-            theta: the parameters that collected `data`, (tasks, P); left as they are.
-            multiplier: lambda^p before the step, (tasks,); without effect where a method finds it anew.
+            theta: the parameters that collected `data`, (tasks, P); not changed.
+            multiplier: lambda^p before the step, (tasks,); ignored by a method that computes it anew in each step.
             data: rollouts of `theta`.
         """
 
@@ -76,7 +82,7 @@ def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Ten
 
 
 def mean_kl(actor: GaussianActor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
-    """KL(old || theta) averaged over every so many-th sample, nats, (tasks,)."""
+    """KL(old || theta), nats, (tasks,): the mean over each task's samples, of which only every `every`-th is used."""
     rows = slice(None, None, every)
     loc, scale = actor.stacked(theta, data.features[:, rows])
     return gaussian_kl(data.loc[:, rows], data.scale[:, rows], loc, scale).mean(dim=1)

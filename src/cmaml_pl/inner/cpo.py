@@ -15,19 +15,21 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True, kw_only=True)
 class CPO(InnerMethod):
-    """argmax E[ratio * A_r] s.t. J_C + T E[ratio * A_C] <= d and E KL(old || new) <= max_kl, linearised: (11).
+    """argmax E[ratio * A_r] s.t. J_C + T E[ratio * A_C] <= d and E KL(old || new) <= max_kl, linearised.
 
-    T is the mean number of steps of an episode. Where no step within the trust region can meet the limit, the step only
-    lowers the cost, (14); such steps are counted as infeasible.
+    Equation numbers are those of the paper; the linearised problem is (11). T is the mean number of steps of an
+    episode. If no step within the trust region can meet the limit, the step only lowers the cost, (14); such steps are
+    counted as infeasible.
 
-    The multiplier is nu, solved anew in each step: nothing is carried from step to step or from task to task. It weighs
-    standardised advantages, as TRPO-Lagrangian's lambda does, so the outer loss takes it in the same place. A task that
-    its limit does not restrain has nu = 0; an infeasible one has an infinite nu, for which `multiplier_max` stands.
+    The multiplier is nu, the dual variable of the limit. It is solved anew in each step, so that nothing is carried
+    from step to step or from task to task. It weighs standardised advantages, as lambda of TRPO-Lagrangian does, so
+    the outer loss uses it in place of lambda. A task that is not restrained by its limit has nu = 0. An infeasible task
+    has an infinite nu, and the outer loss is given `multiplier_max` instead.
 
     Attributes:
         multiplier_max: largest nu that the outer loss is given (as TRPOLag); the step itself is not affected.
-        trust_region: where a step may end. It takes more products with the Fisher matrix than TRPOLag's (OmniSafe):
-            with 10, r is off by up to 5 % of sqrt(q s) on nav2d, with 15 by 1 %.
+        trust_region: where a step may end. Its default takes 15 products with the Fisher matrix per gradient (OmniSafe)
+            where TRPOLag takes 10: with 10, r (see `solve`) is off by up to 5 % of sqrt(q s) on nav2d, with 15 by 1 %.
     """
 
     method: str = "cpo"

@@ -1,4 +1,4 @@
-"""What CPO and PCPO share: the problem of a step with a cost limit, linearised, and the line search after it."""
+"""Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step."""
 
 from dataclasses import dataclass
 
@@ -14,33 +14,33 @@ from cmaml_pl.rollout.task_data import TaskData
 
 
 def cost_excess(data: TaskData) -> Tensor:
-    """c: by how much J_C exceeds d, in the unit of the standardised cost surrogate, (tasks,); -inf without a limit.
+    """c, (tasks,): by how much J_C exceeds d, in the unit of the standardised cost surrogate; -inf without a limit.
 
-    The limit is on the undiscounted cost of an episode, the surrogate is a mean over steps. With T the mean number of
-    steps of an episode and undiscounted advantages (Kakade & Langford 2002, lemma 6.1, for a finite horizon),
+    The limit d is on the undiscounted cost of an episode, but the surrogate is a mean over steps. With T the mean
+    number of steps of an episode and undiscounted advantages (Kakade & Langford 2002, lemma 6.1, for a finite horizon),
 
         J_C(new) - J_C(old) = E_new[sum_{t < T} A_C(s_t, a_t)] ~= T E_old[ratio * A_C],
 
-    where ~= takes the old policy's states for the new one's, which is exact to first order, and E_old is the mean over
-    the steps of the old policy's episodes, over which A_C averages to 0. So J_C(new) <= d is
+    where ~= evaluates the new policy on the old policy's states, which is exact to first order. E_old is the mean over
+    the steps of the old policy's episodes, and A_C has mean 0 over them. So J_C(new) <= d becomes
 
-        (J_C(old) - d) / T + E_old[ratio * A_C] <= 0,
+        (J_C(old) - d) / T + E_old[ratio * A_C] <= 0.
 
-    and dividing by sigma, the standard deviation of A_C in the task's samples, gives c = (J_C - d) / (T sigma) beside
-    the surrogate of the standardised advantage. Standardising rescales c and b alike and leaves the step as it is.
-    Discounted advantages leave out what an action costs more than 1 / (1 - gamma) steps later, and the change of cost
-    is underestimated where that matters.
+    Dividing by sigma, the standard deviation of A_C in the task's samples, gives c = (J_C - d) / (T sigma) plus the
+    surrogate of the standardised advantage. Standardising scales c and its gradient b by the same factor, so it does
+    not change the step. Discounted advantages miss what an action costs more than 1 / (1 - gamma) steps later; if such
+    costs matter, the change of cost is underestimated.
     """
     sigma = spread(data.cost_advantage)[:, 0]
-    # all-equal advantages have no gradient: only the sign of c is left to mean something
+    # if all advantages are equal (sigma = 0), there is no gradient and only the sign of c matters
     return (data.episode_cost - data.cost_limit) / (data.episode_steps * sigma.where(sigma > 0, torch.ones_like(sigma)))
 
 
 @dataclass(frozen=True)
 class LinearisedProblem:
-    """The problem of one step x: max g'x s.t. c + b'x <= 0, 1/2 x'Hx <= max_kl.
+    """The problem of one step x = theta_new - theta: max g'x s.t. c + b'x <= 0 and 1/2 x'Hx <= max_kl.
 
-    g and b are the gradients of the surrogates of the standardised reward and cost advantages, H is the damped Fisher
+    g and b are the gradients of the surrogates of the standardised reward and cost advantages. H is the damped Fisher
     matrix.
 
     Attributes:
@@ -60,17 +60,18 @@ class LinearisedProblem:
     c: Tensor
 
     def step(self, along_reward: Tensor, along_cost: Tensor) -> Tensor:
-        """The step along_reward v + along_cost w, (tasks, P), from two coefficients (tasks,)."""
+        """The step x = along_reward v + along_cost w, (tasks, P), from two coefficients, (tasks,) each."""
         return along_reward[:, None] * self.natural_reward + along_cost[:, None] * self.natural_cost
 
 
 def linearise(actor: GaussianActor, theta: Tensor, data: TaskData, region: TrustRegion) -> LinearisedProblem:
-    """The problem of a step from `theta`, (tasks, P), which collected `data`, within `region`."""
+    """The linearised problem of a step from `theta`, (tasks, P), within `region`; `theta` has collected `data`."""
     _, g = rowwise_gradient(lambda x: surrogate(actor, x, data, standardise(data.reward_advantage)), theta)
     _, b = rowwise_gradient(lambda x: surrogate(actor, x, data, standardise(data.cost_advantage)), theta)
     product = region.fisher(actor, theta, data)
     v, w = (conjugate_gradient(product, gradient, iterations=region.cg_iterations) for gradient in (g, b))
-    # the iterates of conjugate gradients satisfy v'Hv = g'v; b'v, not g'w, is what the step changes the cost by
+    # an iterate v of conjugate gradients is not exact, but v'Hv = g'v holds; r is b'v, not g'w, because the step along
+    # v changes the cost by b'v
     q, r, s = (g * v).sum(dim=1), (b * v).sum(dim=1), (b * w).sum(dim=1)
     return LinearisedProblem(v, w, q, r, s, cost_excess(data))
 
@@ -86,22 +87,23 @@ def safe_line_search(
     c: Tensor,
     keep_reward: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Shorten `step` until reward, cost and divergence are as they should be (Ray et al. 2019, in their code).
+    """Shorten `step` until its end meets the conditions on reward, cost and divergence (Ray et al. 2019, their code).
 
-    A length is accepted if it ends within `region`, the surrogate of the *cost* changes by at most max(-c, 0) and that
-    of the reward, where it is to be kept, does not fall. On the way back to the limit it may.
+    A length is accepted if the step ends within `region`, the surrogate of the *cost* rises by at most max(-c, 0), and
+    the surrogate of the reward does not fall. The last condition holds only for tasks with `keep_reward`: a step that
+    leads back to the limit may cost reward.
 
     Args:
         actor: the network that runs the parameters.
         theta: where the step starts, (tasks, P).
         data: rollouts of `theta`.
         step: (tasks, P).
-        region: where it may end.
+        region: where the step may end.
         c: see `cost_excess`, (tasks,).
         keep_reward: whether the reward's surrogate must not fall, bool, (tasks,).
 
     Returns:
-        As `TrustRegion.search`.
+        The same as `TrustRegion.search`.
     """
     reward_advantage, cost_advantage = standardise(data.reward_advantage), standardise(data.cost_advantage)
 
@@ -110,7 +112,7 @@ def safe_line_search(
         return (ratio * reward_advantage).mean(dim=1), (ratio * cost_advantage).mean(dim=1)
 
     reward, cost = surrogates(theta.detach())
-    # minus infinity rather than no comparison, which would let NaN pass
+    # the comparison with minus infinity is kept because it refuses NaN; without a comparison NaN would pass
     least_reward = torch.where(keep_reward, reward, -torch.inf)
     most_cost = cost + (-c).clamp_min(0.0)
 

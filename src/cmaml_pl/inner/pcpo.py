@@ -16,18 +16,20 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True, kw_only=True)
 class PCPO(InnerMethod):
-    """A reward step within the trust region, then the nearest point in KL at which the limit is met, both linearised.
+    """A reward step within the trust region, then the nearest point in KL that meets the limit, both linearised.
 
-    The projection may leave the trust region when the limit is far. There the whole step is shortened to the region's
-    edge before the line search; tasks in which no step within the region meets the limit are counted as infeasible.
+    If the limit is far away, the projected point may lie outside the trust region. Then the whole step is shortened to
+    the region's edge before the line search. Tasks in which no step within the region meets the limit are counted as
+    infeasible.
 
-    The multiplier is the weight of the cost's gradient beside the reward's in the direction of the step: found anew in
-    each step, as CPO's is, and used by the outer loss in the same place.
+    The multiplier is the weight of the cost's gradient relative to the reward's in the direction of the step. It is
+    computed anew in each step, as for CPO, and the outer loss uses it in place of lambda.
 
     Attributes:
         multiplier_max: largest multiplier that the outer loss is given (as TRPOLag); the step itself is not affected.
-        trust_region: where a step may end. It takes more products with the Fisher matrix than TRPOLag's (OmniSafe):
-            with 10, r is off by up to 5 % of sqrt(q s) on nav2d, with 15 by 1 %.
+        trust_region: where a step may end. Its default takes 15 products with the Fisher matrix per gradient (OmniSafe)
+            where TRPOLag takes 10: with 10, r (see `cpo_dual.solve`) is off by up to 5 % of sqrt(q s) on nav2d, with 15
+            by 1 %.
     """
 
     method: str = "pcpo"
@@ -45,7 +47,7 @@ class PCPO(InnerMethod):
         step = problem.step(length * along_reward, length * along_cost)
         keep_reward = case >= Case.BOUNDED
         adapted, kl, share = safe_line_search(actor, theta, data, step, region, c=problem.c, keep_reward=keep_reward)
-        # x = along_reward H^-1 (g - nu b)
+        # x = along_reward H^-1 g + along_cost H^-1 b = along_reward H^-1 (g - nu b)
         nu = torch.where(along_cost < 0, -along_cost / along_reward, 0.0).clamp_max(self.multiplier_max)
         return InnerStep(adapted, nu, kl, share, infeasible=case == Case.RECOVERY)
 
@@ -58,7 +60,8 @@ def project(q: Tensor, r: Tensor, s: Tensor, c: Tensor, *, max_kl: float) -> tup
 
         y = sqrt(2 delta / q) H^-1 g,    x = y - max(0, (sqrt(2 delta / q) r + c) / s) H^-1 b,
 
-    the paper's update with L = H, whose a, b are b, c here. As there, nothing keeps x within the trust region.
+    which is the paper's update with L = H; the paper's a and b are b and c here. As in the paper, nothing keeps x
+    within the trust region.
     """
     flat = classify(s, c, max_kl=max_kl) == Case.FLAT
     along_reward = torch.where(q > 0, (2.0 * max_kl / q).sqrt(), 0.0)
@@ -67,7 +70,7 @@ def project(q: Tensor, r: Tensor, s: Tensor, c: Tensor, *, max_kl: float) -> tup
 
 
 def shorten(q: Tensor, r: Tensor, s: Tensor, along_reward: Tensor, along_cost: Tensor, *, max_kl: float) -> Tensor:
-    """The largest factor, at most 1, that keeps 1/2 x'Hx <= delta for x of `project`, (tasks,)."""
+    """The largest factor f <= 1 with 1/2 (f x)'H(f x) <= delta for the step x of `project`, (tasks,)."""
     # x'Hx of x = along_reward H^-1 g + along_cost H^-1 b
     square = along_reward.square() * q + 2.0 * along_reward * along_cost * r + along_cost.square() * s
     return torch.where(square > 2.0 * max_kl, (2.0 * max_kl / square).sqrt(), 1.0)

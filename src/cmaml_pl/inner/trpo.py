@@ -16,8 +16,8 @@ from cmaml_pl.rollout.task_data import TaskData
 class TRPO(InnerMethod):
     """argmax E[ratio * A_r] s.t. E KL(old || new) <= max_kl; the cost is ignored.
 
-    Its lambda is 0, so the outer loss ignores the cost too. The outer update's safety term does not: `safety.eta=0
-    safety.eta_lr=0` turns it off.
+    Its lambda is 0, so the outer loss ignores the cost as well. The safety term of the outer update still uses the
+    cost; `safety.eta=0 safety.eta_lr=0` turns it off.
 
     Attributes:
         trust_region: where a step may end.

@@ -15,19 +15,21 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True, kw_only=True)
 class TRPOLag(InnerMethod):
-    """lambda <- max(0, lambda + lr (J_C - d)), then argmax E[ratio * A] s.t. E KL(old || new) <= max_kl.
+    """lambda <- clip(lambda + lr (J_C - d), 0, max), then argmax E[ratio * A] s.t. E KL(old || new) <= max_kl.
 
-    The step may weigh cost by lambda + kp (J_C - d) instead, a proportional beside the integral term (Stooke, Achiam &
-    Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods", algorithm 2 with K_D = 0).
+    A is `lagrangian_advantage`. With kp > 0 the step weighs the cost by lambda + kp (J_C - d) instead of lambda: a
+    proportional term in addition to the integral term lambda (Stooke, Achiam & Abbeel 2020, "Responsive safety in
+    reinforcement learning by PID Lagrangian methods", algorithm 2 with K_D = 0).
 
     Attributes:
-        multiplier_init: lambda before anything was learned (OmniSafe).
-        multiplier_lr: a_lambda, per unit of episode cost: 10 too much add 0.3 (tuned on nav2d and point_goal).
-        multiplier_kp: K_P, per unit of episode cost. A few adaptation steps are over before lambda has risen; this
-            answers at once, and is forgotten with the excess. 0 is TRPO-Lagrangian as it is printed.
-        multiplier_carry: share of the tasks' mean change of lambda that the next tasks start from. Below 1 lambda
-            reacts at once within a task and slowly from task to task; at 1 cost and return swung on nav2d.
-        multiplier_max: largest lambda; keeps a hopeless task from silencing the reward for all others.
+        multiplier_init: lambda at the beginning of meta-training (OmniSafe).
+        multiplier_lr: a_lambda, per unit of episode cost: an excess of 10 adds 0.3 (tuned on nav2d and point_goal).
+        multiplier_kp: K_P, per unit of episode cost. A task has few adaptation steps, too few for lambda to rise; the
+            proportional term reacts at once and disappears with the excess. 0 is TRPO-Lagrangian as printed.
+        multiplier_carry: share of the tasks' mean change of lambda that is added to the start of lambda for the next
+            tasks. Below 1 lambda reacts at once within a task and slowly from task to task. At 1 cost and return
+            oscillated on nav2d.
+        multiplier_max: largest lambda; without it a task that cannot meet its limit would silence the reward for all.
         trust_region: where a step may end.
     """
 

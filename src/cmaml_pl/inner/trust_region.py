@@ -14,18 +14,18 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True)
 class TrustRegion:
-    """The policies within E KL(old || new) <= max_kl of the one that collected the data (Schulman et al. 2015).
+    """The policies with E KL(old || new) <= max_kl, where old is the policy that collected the data.
 
-    It is a section of the inner methods that have one.
+    The source is Schulman et al. 2015. In the configuration it is the section `inner.trust_region`.
 
     Attributes:
-        max_kl: largest mean divergence of a step, nats (OmniSafe: 0.01; more, since a task is given few steps).
-        cg_iterations: products with the Fisher matrix for each gradient (OmniSafe: 15).
-        cg_damping: added to its diagonal (OmniSafe).
-        fisher_every: the Fisher matrix is averaged over every so many-th state (Schulman et al. 2015, appendix C.1,
-            take a tenth); the divergence that the line search checks is that of all.
-        line_search_ratio: each try is so much shorter (OmniSafe).
-        line_search_tries: lengths tried (OmniSafe).
+        max_kl: largest mean divergence of a step, nats (OmniSafe: 0.01; more here, because a task has few steps).
+        cg_iterations: number of products with the Fisher matrix for each gradient (OmniSafe: 15).
+        cg_damping: number added to the diagonal of the Fisher matrix (OmniSafe).
+        fisher_every: the Fisher matrix is averaged over every `fisher_every`-th state (Schulman et al. 2015, appendix
+            C.1, use a tenth of the states). The line search checks the divergence on all states.
+        line_search_ratio: length of each try relative to the one before (OmniSafe).
+        line_search_tries: number of lengths tried (OmniSafe).
     """
 
     max_kl: float = bounded(0.03, above=0)
@@ -36,7 +36,7 @@ class TrustRegion:
     line_search_tries: int = bounded(15, low=1)
 
     def fisher(self, actor: GaussianActor, theta: Tensor, data: TaskData) -> TaskFunction:
-        """Products with the damped Fisher matrix of `theta`, v -> (H + damping I) v, (tasks, P) -> (tasks, P)."""
+        """The product with the damped Fisher matrix at `theta`, v -> (H + damping I) v, (tasks, P) -> (tasks, P)."""
         return fisher_product(
             lambda x: mean_kl(actor, x, data, every=self.fisher_every), theta, damping=self.cg_damping
         )
@@ -53,19 +53,19 @@ class TrustRegion:
             advantage: (tasks, samples).
 
         Returns:
-            As `search`.
+            The same as `search`.
         """
         before, gradient = rowwise_gradient(lambda x: surrogate(actor, x, data, advantage), theta)
         product = self.fisher(actor, theta, data)
         step = natural_step(product, gradient, max_kl=self.max_kl, iterations=self.cg_iterations)
-        # a comparison with NaN is false: a step that leaves the numbers is refused like any bad one
+        # a comparison with NaN is false, so a step to parameters that are not finite is refused like any bad step
         return self.search(actor, theta, data, step, lambda x: surrogate(actor, x, data, advantage) > before)
 
     @torch.no_grad()
     def search(
         self, actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor, accept: TaskFunction
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shorten `step` until it ends within the region, at parameters that are accepted.
+        """Shorten `step` until it ends within the region and `accept` holds at its end.
 
         Args:
             actor: the network that runs the parameters.
@@ -75,8 +75,8 @@ class TrustRegion:
             accept: candidate parameters (tasks, P) -> bool (tasks,).
 
         Returns:
-            Adapted parameters (tasks, P), their divergence in nats (tasks,) and the accepted share of the step
-            (tasks,), 0 where no length was accepted.
+            Adapted parameters, (tasks, P); their mean KL(old || new), nats, (tasks,); and the accepted share of the
+            step, (tasks,), which is 0 for tasks in which no length was accepted.
         """
         adapted, share = line_search(
             lambda x: accept(x) & (mean_kl(actor, x, data) <= self.max_kl),

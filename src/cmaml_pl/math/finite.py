@@ -1,4 +1,4 @@
-"""Which numbers are finite."""
+"""Checks whether numbers are finite."""
 
 from collections.abc import Iterable
 
@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def finite_rows(tensors: Iterable[Tensor]) -> Tensor:
-    """Whether all numbers of a row are finite, in all tensors: some (rows, ...) -> bool (rows,)."""
+    """Whether all numbers of a row are finite in all of the tensors, each (rows, ...) -> bool, (rows,)."""
     return torch.stack([tensor.isfinite().reshape(len(tensor), -1).all(dim=1) for tensor in tensors]).all(dim=0)

@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over the last axis; a batch may have no rows, which torch's Independent refuses."""
+"""Diagonal Gaussians over the last axis. A batch may have no rows; torch's Independent would refuse such a batch."""
 
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence

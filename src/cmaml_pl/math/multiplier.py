@@ -1,4 +1,4 @@
-"""Lagrange multipliers and the weight they give."""
+"""The update of a Lagrange multiplier."""
 
 from torch import Tensor
 
@@ -9,9 +9,9 @@ def ascend(multiplier: Tensor, cost: Tensor, limit: Tensor | float, *, lr: float
     Args:
         multiplier: lambda or eta, >= 0.
         cost: J_C, undiscounted cost per episode.
-        limit: d, same unit; an infinite limit brings the multiplier to 0.
-        lr: step per unit of episode cost.
-        high: largest value that is allowed.
+        limit: d, same unit; with an infinite limit and lr > 0 the multiplier becomes 0.
+        lr: step size, per unit of episode cost.
+        high: largest allowed value.
     """
     if lr == 0.0:  # 0 times an infinite limit would be NaN
         return multiplier.clamp(0.0, high)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 TaskFunction = Callable[[Tensor], Tensor]
-"""Maps stacked parameters (tasks, P) to one number a task, (tasks,); row p depends on row p alone."""
+"""Maps stacked parameters (tasks, P) to one number per task, (tasks,); row p of the result depends on row p alone."""
 
 
 def rowwise_gradient(function: TaskFunction, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,9 +23,9 @@ def rowwise_gradient(function: TaskFunction, theta: Tensor) -> tuple[Tensor, Ten
 
 
 def fisher_product(kl: TaskFunction, theta: Tensor, *, damping: float) -> TaskFunction:
-    """V -> (F + damping I) v with F the Hessian of `kl` at `theta`, by double backward; (tasks, P) -> (tasks, P).
+    """The product v -> (F + damping I) v, (tasks, P) -> (tasks, P), where F is the Hessian of `kl` at `theta`.
 
-    At the parameters that collected the data that Hessian is the Fisher information of the policy.
+    It is computed by double backward. If `theta` has collected the data, F is the Fisher information of the policy.
     """
     leaf = theta.detach().requires_grad_()
     with torch.enable_grad():
@@ -45,12 +45,12 @@ def conjugate_gradient(
 
     Args:
         product: p -> A p, (tasks, P) -> (tasks, P).
-        b: right-hand sides, (tasks, P); left as they are.
-        iterations: at most so many products.
-        tolerance: a row is finished once its squared residual is below this share of its |b|^2.
+        b: right-hand sides, (tasks, P); not changed.
+        iterations: largest number of products.
+        tolerance: a row is finished when its squared residual is at most this share of its |b|^2.
 
     Returns:
-        x, (tasks, P). A row that meets curvature <= 0 keeps what it had.
+        x, (tasks, P). A row with p'Ap <= 0 in some iteration keeps the x that it had before that iteration.
     """
     x = torch.zeros_like(b)
     r, p = b.clone(), b.clone()
@@ -75,7 +75,8 @@ def conjugate_gradient(
 def natural_step(product: TaskFunction, gradient: Tensor, *, max_kl: float, iterations: int) -> Tensor:
     """The longest step along F^-1 g within the quadratic trust region, (tasks, P).
 
-    s = F^-1 g;  step = sqrt(2 max_kl / s^T F s) s, so that 1/2 step^T F step = max_kl. No gradient gives no step.
+    s = F^-1 g;  step = sqrt(2 max_kl / s^T F s) s, so that 1/2 step^T F step = max_kl. A zero gradient gives a zero
+    step.
     """
     s = conjugate_gradient(product, gradient, iterations=iterations)
     curvature = (s * product(s)).sum(dim=1, keepdim=True)
@@ -92,11 +93,11 @@ def line_search(
         accept: candidate parameters (tasks, P) -> bool (tasks,).
         theta: where the search starts, (tasks, P).
         step: the full step, (tasks, P).
-        ratio: each try is this much shorter than the one before.
-        tries: how many lengths are tried.
+        ratio: length of each try relative to the one before.
+        tries: number of lengths that are tried.
 
     Returns:
-        New parameters (tasks, P), always a new tensor, and the accepted share of the step (tasks,). A row in which no
+        New parameters, (tasks, P), always a new tensor, and the accepted share of the step, (tasks,). A row in which no
         length was accepted, or whose step is zero, has its old parameters and share 0.
     """
     result = theta.clone()

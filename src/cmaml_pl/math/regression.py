@@ -1,4 +1,4 @@
-"""Value functions fitted in closed form."""
+"""Fits linear value functions in closed form."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ def value_features(observation: Tensor) -> Tensor:
 
 
 def ridge_regression(features: Tensor, target: Tensor, *, ridge: float) -> Tensor:
-    """argmin_w mean (phi w - y)^2 + ridge |w|^2, one w a task.
+    """argmin_w mean (phi w - y)^2 + ridge |w|^2, one w per task.
 
     Args:
         features: phi, (tasks, samples, F).
         target: y, (tasks, samples, 1).
-        ridge: > 0, so that the solution is unique however few the samples.
+        ridge: penalty > 0; it makes the solution unique even with few samples.
 
     Returns:
         w, (tasks, F, 1).

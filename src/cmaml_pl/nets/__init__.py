@@ -1,4 +1,4 @@
-"""Networks: the actor with its observation normaliser, and the values.
+"""Networks: the actor with its observation normaliser, and the value networks.
 
-All of them are for everyone; how they are fitted and used stands higher.
+All modules may use them; higher modules fit them.
 """

@@ -10,10 +10,13 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 
 
 def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Generator) -> nn.Sequential:
-    """Tanh layers of `sizes` with orthogonal weights (gain sqrt 2, the last `output_gain`) and zero biases."""
+    """Linear layers of `sizes` with tanh between them, orthogonal weights and zero biases.
+
+    The gain of the weights is sqrt 2, and `output_gain` for the last layer.
+    """
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # its own initialisation would draw globally
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # its own initialisation would draw global numbers
         last = i == len(sizes) - 2
         nn.init.orthogonal_(linear.weight, output_gain if last else 2.0**0.5, generator=generator)
         nn.init.zeros_(linear.bias)
@@ -22,11 +25,13 @@ def build_mlp(sizes: Sequence[int], *, output_gain: float, generator: torch.Gene
 
 
 class ObservationNormaliser(nn.Module):
-    """Running mean and variance of what the meta-policy has seen; part of the policy, saved and exported with it.
+    """Normalises observations by the running mean and variance of those that the meta-policy has seen.
+
+    It is part of the policy: it is saved and exported with it.
 
     Args:
         size: D, length of an observation.
-        clip: normalised observations are cut to [-clip, clip].
+        clip: normalised observations are clipped to [-clip, clip].
     """
 
     count: Tensor
@@ -41,13 +46,13 @@ class ObservationNormaliser(nn.Module):
         self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
 
     def forward(self, observation: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+        """Normalised observations, (..., D) -> (..., D)."""
         mean, scale = self.mean.to(observation), (self.variance + 1e-8).sqrt().to(observation)
         return ((observation - mean) / scale).clamp(-self.clip, self.clip)
 
     @torch.no_grad()
     def update(self, observation: Tensor, ranks: Ranks = ALONE) -> None:
-        """Merge a batch (..., D) of every rank into the moments (Chan, Golub & LeVeque 1983, eq. 2.1)."""
+        """Add the batches of all ranks, (..., D) each, to mean and variance (Chan, Golub & LeVeque 1983, eq. 2.1)."""
         n, mean, variance = ranks.moments(observation.flatten(0, -2).double())
         total, delta = self.count + n, mean - self.mean
         squares = self.variance * self.count + variance * n + delta**2 * self.count * n / total
@@ -59,8 +64,8 @@ class ObservationNormaliser(nn.Module):
 class GaussianActor(nn.Module):
     """pi(a|s) = N(mu(s), diag exp(2 log_std)), with its observation normaliser.
 
-    What adapts is one flat vector theta of length P (weights, biases, log_std). Many tasks' vectors are stacked to
-    (tasks, P) and run in one batched pass.
+    Adaptation changes one flat vector theta of length P (weights, biases, log_std). The vectors of many tasks are
+    stacked to (tasks, P) and run in one batched pass.
 
     Args:
         observation_size: D.
@@ -86,7 +91,7 @@ class GaussianActor(nn.Module):
         self.log_std = nn.Parameter(torch.full((action_size,), init_log_std))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw observations (..., D) -> loc and scale, both (..., A)."""
+        """Mean loc and standard deviation scale of the actions, both (..., A), for raw observations (..., D)."""
         loc = self.mean(self.normaliser(observation))
         return loc, self.log_std.exp().expand_as(loc)
 
@@ -103,7 +108,7 @@ class GaussianActor(nn.Module):
 
     @property
     def log_std_slice(self) -> slice:
-        """Where log_std lies in theta."""
+        """The entries of theta that are log_std."""
         start = 0
         for name, parameter in self.named_parameters():
             if name == "log_std":
@@ -116,11 +121,11 @@ class GaussianActor(nn.Module):
 
         Args:
             theta: stacked parameters, (tasks, P).
-            features: *normalised* observations, (tasks, samples, D): they are the same for every theta, so they are
-                computed once a rollout.
+            features: *normalised* observations, (tasks, samples, D). They are the same for every theta, so they are
+                computed only once per rollout.
 
         Returns:
-            loc and scale, both (tasks, samples, A).
+            Mean loc and standard deviation scale of the actions, both (tasks, samples, A).
         """
         sizes = [parameter.numel() for parameter in self.parameters()]
         rows = {name: row for (name, _), row in zip(self.named_parameters(), theta.split(sizes, dim=1), strict=True)}
@@ -135,10 +140,10 @@ class GaussianActor(nn.Module):
 
 
 class NoValue(nn.Module):
-    """V(s) = 0, (..., D) -> (..., 1): where tasks share no critic, what each adds for itself is all there is."""
+    """V(s) = 0, (..., D) -> (..., 1): stands for a shared critic if each task uses only a critic of its own."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., 1)."""
+        """Zeros, (..., D) -> (..., 1)."""
         return torch.zeros_like(features[..., :1])
 
 
@@ -156,6 +161,6 @@ class ValueNetwork(nn.Module):
         self.body = build_mlp([observation_size, *hidden, 1], output_gain=1.0, generator=generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., 1)."""
+        """Values of normalised observations, (..., D) -> (..., 1)."""
         value: Tensor = self.body(features)
         return value

@@ -1,4 +1,4 @@
-"""What an outer method is: how the tasks of a meta-batch adapt, and where that moves the initialisation."""
+"""The interface of outer methods, which move the initialisation after the tasks of a meta-batch have adapted."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,13 +16,16 @@ from cmaml_pl.rollout.task_data import TaskData
 
 @dataclass(frozen=True, kw_only=True)
 class OuterMethod(ABC):
-    """Moves the meta-parameters theta after a meta-batch. Its fields are the section `outer` of the configuration.
+    """Moves the meta-parameters theta after a meta-batch.
+
+    Its fields are the keys of the configuration's section `outer`.
 
     Attributes:
         method: registry name.
-        log_std: whether the meta-policy's exploration noise is learned. First order cannot see what noise is good for:
-            a step within the trust region moves the mean action by at most sqrt(2 max_kl) standard deviations, so less
-            noise, which pays after adaptation, leaves less to adapt with. On nav2d it starves adaptation.
+        log_std: whether the meta-policy's exploration noise is learned. A first-order meta-gradient does not see what
+            noise is good for. Less noise pays after adaptation, but an adaptation step within the trust region moves
+            the mean action by at most sqrt(2 max_kl) standard deviations, so that less noise also means smaller steps.
+            On nav2d a learned log_std makes adaptation too weak.
     """
 
     method: str
@@ -30,48 +33,51 @@ class OuterMethod(ABC):
 
     @property
     def passes(self) -> int:
-        """Meta-optimiser steps on one meta-batch."""
+        """Number of meta-optimiser steps on one meta-batch."""
         return 1
 
     @property
     @abstractmethod
     def max_kl(self) -> float | None:
-        """Largest mean KL(old || new) of all of them together, nats; None where nothing limits it."""
+        """Largest mean KL(old || new) of all passes on one meta-batch together, nats; None for no limit."""
 
     @property
     @abstractmethod
     def safety_term(self) -> bool:
-        """Whether the safety term w(eta) grad E[log pi A_C] may be added to its gradient."""
+        """Whether the safety term w(eta) grad E[log pi A_C] may be added to the meta-gradient."""
 
     @abstractmethod
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The meta-optimiser of theta."""
 
     def adaptation(self, inner: InnerMethod, ranks: Ranks = ALONE) -> InnerMethod:
-        """How the tasks adapt in meta-training; `inner` itself, but for baselines. All else adapts by `inner`."""
+        """The inner method by which tasks adapt in meta-training: `inner` itself, unless a baseline overrides this.
+
+        Validation and the meta-test always adapt by `inner`.
+        """
         return inner
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
     ) -> tuple[Tensor, Tensor]:
-        """What becomes of the adapted policies on their own rollouts; nothing, but for baselines.
+        """A last change of the adapted policies, from their own rollouts: none, unless a baseline overrides this.
 
         Args:
             actor: the network that runs the parameters.
-            inner: of `adaptation`.
-            theta: the parameters that collected `post`, (tasks, P); left as they are.
+            inner: the inner method that `adaptation` gave.
+            theta: the parameters that collected `post`, (tasks, P); not changed.
             multiplier: lambda^p, (tasks,).
             post: rollouts of `theta`.
 
         Returns:
-            theta^p (tasks, P) and lambda^p (tasks,) as `gradient` is to see them.
+            The theta^p, (tasks, P), and lambda^p, (tasks,), that `gradient` is given.
         """
         return theta, multiplier
 
     def gradient(
         self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
     ) -> Tensor:
-        """The direction that the meta-optimiser descends.
+        """The meta-gradient g; the meta-optimiser moves theta along -g.
 
         Args:
             actor: the network that runs the parameters.
@@ -81,7 +87,7 @@ class OuterMethod(ABC):
             post: rollouts of the adapted policies.
 
         Returns:
-            g, (P,), a new tensor; 0 in log_std unless it is learned.
+            g, (P,), a new tensor. Its entries for log_std are 0 if log_std is not learned.
         """
         result = self._gradient(actor, theta, adapted, multiplier, post)
         if not self.log_std:
@@ -92,16 +98,16 @@ class OuterMethod(ABC):
     def _gradient(
         self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
     ) -> Tensor:
-        """See `gradient`, log_std learned."""
+        """See `gradient`; the result includes the entries for log_std."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaLearner(OuterMethod):
-    """An outer method of C-MAML: its direction and the safety term go to Adam.
+    """An outer method of C-MAML: Adam steps along the sum of the method's meta-gradient and the safety term.
 
     Attributes:
-        lr: Adam's step size (its authors' default).
-        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats; null leaves it to Adam.
+        lr: Adam's step size (the default of Adam's authors).
+        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats; null for no limit.
     """
 
     lr: float = bounded(1.0e-3, above=0)
@@ -109,7 +115,7 @@ class MetaLearner(OuterMethod):
 
     @property
     def safety_term(self) -> bool:
-        """Yes."""
+        """True: the safety term is added."""
         return True
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -16,13 +16,13 @@ from cmaml_pl.rollout.task_data import TaskData
 class FOMAML(MetaLearner):
     """First-order MAML (Finn, Abbeel & Levine 2017, section 5.2): g = mean_p grad_{theta^p} L_p(theta^p).
 
-    L_p = -E_post[ratio * (A_r - lambda^p A_c) / (1 + lambda^p)]. The gradient is taken at theta^p and applied at theta:
-    the Jacobian of the inner loop is replaced by the identity. With that replacement a step of theta moves every
-    theta^p by as much, so the same data can serve `passes` steps: the ratio corrects for the distance from the policies
-    that collected them.
+    L_p = -E_post[ratio * (A_r - lambda^p A_c) / (1 + lambda^p)]. The gradient is computed at theta^p and applied at
+    theta, which replaces the Jacobian of the inner loop by the identity. With this replacement, a step of theta moves
+    every theta^p by the same amount. The same data can therefore be used for `passes` steps: the ratio corrects for the
+    distance from the policies that collected the data.
 
     Attributes:
-        passes: steps on one meta-batch; 1 is the algorithm as it is printed.
+        passes: number of steps on one meta-batch; 1 is the algorithm as printed.
     """
 
     method: str = "fomaml"

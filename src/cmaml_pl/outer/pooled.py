@@ -1,4 +1,4 @@
-"""Pretraining over the pooled tasks: the baseline that learns as much, but not to adapt."""
+"""Pretraining on the pooled data of all tasks: a baseline that sees as much data, but does not learn to adapt."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from cmaml_pl.rollout.task_data import TaskData, gather, pool
 
 @dataclass(frozen=True, kw_only=True)
 class PooledSteps(InnerMethod):
-    """An inner method whose steps are taken by all tasks together, on the data of all: one policy and one lambda.
+    """An inner method that takes one common step for all tasks, on the data of all: one policy and one lambda.
 
     Attributes:
-        inner: takes the step, in a batch of one "task".
-        ranks: hold the tasks; each is sent the data of all.
+        inner: the method that takes the step; it is given the pooled data as one single task.
+        ranks: the processes that hold tasks; each of them gets the data of all.
     """
 
     inner: InnerMethod
@@ -27,21 +27,21 @@ class PooledSteps(InnerMethod):
 
     @classmethod
     def of(cls, inner: InnerMethod, ranks: Ranks = ALONE) -> "PooledSteps":
-        """With as many steps and the limit of `inner`."""
+        """Pooled steps of `inner`, with its number of steps and its cost limit."""
         return cls(method=inner.method, steps=inner.steps, cost_limit=inner.cost_limit, inner=inner, ranks=ranks)
 
     @property
     def multiplier_init(self) -> float:
-        """Of the inner method."""
+        """The first lambda of `inner`."""
         return self.inner.multiplier_init
 
     @property
     def multiplier_carry(self) -> float:
-        """1: there is one long training, in which lambda goes on."""
+        """1, because there is one long training, in which each meta-iteration continues with the last lambda."""
         return 1.0
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
-        """See InnerMethod.step; the rows of `theta` and of `multiplier` are alike before it and after it."""
+        """See InnerMethod.step; the rows of `theta` and of `multiplier` are all equal, before and after the step."""
         tasks = len(theta)
         step = self.inner.step(actor, theta[:1], multiplier[:1], pool(gather(data, self.ranks)))
         return InnerStep(
@@ -55,42 +55,43 @@ class PooledSteps(InnerMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled(OuterMethod):
-    """Train the meta-policy itself by the inner method on the tasks' pooled data; with `trpo_lag`, TRPO-Lagrangian.
+    """Trains the meta-policy itself by the inner method on the pooled data of all tasks, without meta-learning.
 
-    A meta-iteration costs the same environment steps as one of C-MAML with K inner steps: K + 1 rollouts on the tasks
-    of the batch, and after each of them, the last included, one step. The advantages are those that every other method
-    is given, their critics corrected for each task, but standardised over all tasks together. Validation and the
-    meta-test adapt by the inner method to each task, as they do for every other initialisation.
+    With `trpo_lag` this is plain TRPO-Lagrangian. A meta-iteration takes as many environment steps as one of C-MAML
+    with K inner steps: K + 1 rollouts on the tasks of the batch. Each rollout, including the last one, is followed by
+    one step. The advantages are the same as for every other method (the critics are corrected for each task), but they
+    are standardised over all tasks together. Validation and the meta-test adapt to each task by the inner method, as
+    for every other initialisation.
     """
 
     method: str = "pooled"
 
     @property
     def max_kl(self) -> None:
-        """Every step has its own."""
+        """None: each step of the inner method already has a limit of its own."""
         return
 
     @property
     def safety_term(self) -> bool:
-        """No: the steps keep to the limit of themselves."""
+        """False: the steps of the inner method already respect the cost limit."""
         return False
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """Gradient descent with step size 1: theta - (theta - theta') = theta'."""
+        """Gradient descent with step size 1, so that theta becomes theta': theta - (theta - theta') = theta'."""
         return torch.optim.SGD(parameters, lr=1.0)
 
     def adaptation(self, inner: InnerMethod, ranks: Ranks = ALONE) -> InnerMethod:
-        """Steps of all tasks together."""
+        """`inner`, but with common steps for all tasks, see PooledSteps."""
         return PooledSteps.of(inner, ranks)
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
     ) -> tuple[Tensor, Tensor]:
-        """One more of the same."""
+        """One more pooled step, on the last rollouts."""
         step = inner.step(actor, theta, multiplier, post)
         return step.theta, step.multiplier
 
     def _gradient(
         self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
     ) -> Tensor:
-        return theta - adapted[0]  # theta' is the policy that all tasks arrived at
+        return theta - adapted[0]  # all rows of `adapted` are the same policy theta'

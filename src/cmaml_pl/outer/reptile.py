@@ -1,4 +1,4 @@
-"""Reptile."""
+"""The outer method Reptile."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from cmaml_pl.rollout.task_data import TaskData
 class Reptile(MetaLearner):
     """Reptile in its batched form (Nichol, Achiam & Schulman 2018, section 3): g = mean_p (theta - theta^p).
 
-    As its authors suggest, g is handed to Adam in place of a gradient. It has no `passes`: theta^p stays where it is,
-    so that a second step on the same meta-batch goes on toward the same mean, as a larger `lr` would.
+    As its authors suggest, Adam is given g in place of a gradient. There are no `passes`: theta^p does not change, so a
+    second step on the same meta-batch would only move further toward the same mean, as a larger `lr` does.
     """
 
     method: str = "reptile"

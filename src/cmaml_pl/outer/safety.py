@@ -13,31 +13,32 @@ WEIGHTS = ("ratio", "raw")
 
 
 def safety_weight(eta: Tensor, form: str) -> Tensor:
-    """w(eta), see WEIGHTS; any shape."""
+    """The weight w(eta), in the shape of `eta`; `form` is one of WEIGHTS."""
     return eta / (1.0 + eta) if form == "ratio" else eta
 
 
 def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, include_log_std: bool) -> Tensor:
-    """grad_theta E_pre[log pi_theta(a|s) A_C(s,a)]: descending it makes costly actions of the meta-policy rarer.
+    """grad_theta E_pre[log pi_theta(a|s) A_C(s,a)]: a step against it makes costly actions of the meta-policy rarer.
 
-    The paper prints log pi(a_t|s_t) V_C(s). With V_C at the state in which a_t was chosen that term has expectation
-    zero, because a function of s alone is a baseline; it must mean the advantage, and that is what is computed here:
-    A_C = `pre.cost_advantage`, the cost advantage under the global safety critic, standardised in each task so that eta
-    weighs it against the meta-gradient whatever the unit of cost. A task without any cost then contributes the critic's
-    error at full weight; `dead_band` keeps that out once the batch is within its limit.
+    The paper prints log pi(a_t|s_t) V_C(s). If V_C is taken at the state in which a_t was chosen, this term has
+    expectation zero, because a function of s alone is a baseline. The paper must mean the advantage, and this function
+    uses it: A_C = `pre.cost_advantage`, the cost advantage under the global safety critic. It is standardised in each
+    task, so that eta weighs it against the meta-gradient whatever the unit of cost is. A task without any cost then
+    contributes the critic's error at full weight; `dead_band` keeps this error out while the batch is within its limit.
 
     Args:
         actor: the network that runs the parameters.
         theta: meta-parameters, (P,).
         pre: rollouts of the meta-policy with the safety critic's advantages.
-        include_log_std: whether the exploration noise is pushed as well. Without it only the mean action moves.
+        include_log_std: whether the gradient has entries for log_std, the exploration noise; without them only the
+            mean action moves.
 
     Returns:
-        (P,).
+        The gradient, (P,).
     """
     advantage = standardise(pre.cost_advantage)
     tasks = pre.action.shape[0]
-    # at the parameters that acted, grad ratio = grad log pi
+    # at the parameters that collected the data, the gradient of the ratio is the gradient of log pi
     _, gradient = rowwise_gradient(
         lambda candidate: (likelihood_ratio(actor, candidate, pre) * advantage).mean(dim=1), theta.expand(tasks, -1)
     )

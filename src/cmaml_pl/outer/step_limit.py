@@ -1,4 +1,4 @@
-"""A trust region for the meta-step, whatever optimiser proposes it."""
+"""A trust region for the meta-step, independent of the optimiser that proposes the step."""
 
 import torch
 from torch import Tensor
@@ -10,25 +10,27 @@ from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
 LINE_SEARCH_RATIO, LINE_SEARCH_TRIES = 0.8, 30
-"""Each try is so much shorter (OmniSafe); the last leaves 1/650 of the step, for Adam knows nothing of divergences."""
+"""Each try has 0.8 of the length of the one before (OmniSafe), and there are 30 tries. The last one has 1/650 of the
+step's length: Adam knows nothing of divergences, so that its step may be far too long."""
 
 
 @torch.no_grad()
 def limit_step(
     actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: float | None, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Tensor]:
-    """Draw the meta-policy back toward where it was, until mean KL(old || new) <= max_kl over its own states.
+    """Shorten the meta-step until mean KL(old || new) <= max_kl over the states of the rollouts `pre`.
 
     Args:
         actor: the meta-policy after the step; changed in place if the step was too long.
-        old: the meta-parameters before it, (P,), which collected `pre`.
+        old: the meta-parameters before the step, (P,); they have collected `pre`.
         pre: rollouts of `old`.
-        max_kl: nats; None leaves the actor as it is.
-        ranks: those that hold tasks.
+        max_kl: largest divergence, nats; None keeps the whole step.
+        ranks: the processes that hold tasks.
 
     Returns:
-        The divergence that is left, nats, and the share of the step that was taken, both scalar. The share is 0, and
-        the actor as it was, if no length was accepted or there was no step.
+        The mean KL(old || new) of the step that was taken, nats, and its share of the proposed step, both scalar. If no
+        length was accepted, or the proposed step was zero, the share is 0 and the actor has the parameters `old`.
+        Without `max_kl` the share is always 1.
     """
 
     def kl(candidate: Tensor) -> Tensor:  # (1, P) -> (1,)
@@ -38,7 +40,7 @@ def limit_step(
     if max_kl is None:
         return kl(proposed[None])[0], torch.ones(())
     limited, share = line_search(
-        # a comparison with NaN is false: parameters that left the numbers are refused
+        # a comparison with NaN is false, so parameters that are not finite are refused
         lambda candidate: kl(candidate) <= max_kl,
         old[None],
         (proposed - old)[None],

@@ -1,4 +1,4 @@
-"""Experience: TorchRL collectors, and what the updates read from their rollouts.
+"""Experience: TorchRL collectors, and the data that the updates need from their rollouts.
 
-`Rollouts`, `TaskData` and `AdvantageEstimator` are for the methods and the algorithm.
+The methods and the algorithm use `Rollouts`, `TaskData` and `AdvantageEstimator`.
 """

@@ -1,4 +1,4 @@
-"""Rollouts: every task's worlds are stepped by that task's own policy parameters."""
+"""Collects rollouts; in every task's worlds the policy runs with that task's own parameters."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -25,9 +25,9 @@ class StackedPolicy(TensorDictModuleBase):
     """Samples actions for a batch [tasks, envs], row p with the parameters of task p.
 
     Args:
-        actor: the network; its normaliser is used, its own parameters only until `theta` is given.
-        num_tasks: rows of the batch.
-        ranks: the processes that step other rows.
+        actor: the network. Its normaliser is always used; its own parameters are used only until `theta` is set.
+        num_tasks: number of rows of the batch.
+        ranks: the processes that share the batch; they step other rows of it.
     """
 
     in_keys = ("observation",)
@@ -43,7 +43,7 @@ class StackedPolicy(TensorDictModuleBase):
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Adds loc, scale, action (tasks, envs, A) and action_log_prob (tasks, envs)."""
+        """The tensordict, with loc, scale, action, (tasks, envs, A) each, and action_log_prob, (tasks, envs), added."""
         actor = self._actor[0]
         loc, scale = actor.stacked(self.theta, actor.normaliser(tensordict["observation"]))
         noise = self.ranks.draw(torch.randn, loc.shape, generator=self.generator)
@@ -57,7 +57,7 @@ class Rollouts:
     """Collects one episode from every world of a batch of tasks, through TorchRL's collector.
 
     Args:
-        env: environment with batch [tasks, envs], this rank's rows; closed by `close`.
+        env: environment with batch size [tasks, envs], for this rank's rows of the batch; closed by `close`.
         actor: the policy network that runs the parameters.
         seed: the configuration's seed.
         ranks: the processes that share a batch of tasks.
@@ -71,7 +71,7 @@ class Rollouts:
 
     @cached_property
     def _batches(self) -> Iterator[TensorDictBase]:
-        # made late: the collector resets the environment, which must have its tasks by then
+        # built on first use: the collector resets the environment, which must have its tasks by then
         collector = Collector(
             self.env,
             self._policy,
@@ -86,14 +86,14 @@ class Rollouts:
 
     @property
     def num_tasks(self) -> int:
-        """Tasks in this rank's part of a batch."""
+        """Number of tasks in this rank's part of a batch."""
         return int(self.env.batch_size[0])
 
     def set_tasks(self, tasks: Sequence[Task]) -> tuple[list[Task], int]:
-        """The batch of the following rollouts; a short one is filled up by repeating it.
+        """Set the tasks of the following rollouts; if there are fewer tasks than rows, the tasks are repeated.
 
         Returns:
-            The tasks of this rank's rows, and how many of these, from the first one on, do not merely fill up.
+            The tasks of this rank's rows, and how many of them, from the first one on, are not repetitions.
         """
         part = self.ranks.part(self.num_tasks)
         rows = [tasks[i % len(tasks)] for i in range(part.start, part.stop)]
@@ -101,17 +101,17 @@ class Rollouts:
         return rows, len(tasks[part])
 
     def collect(self, theta: Tensor, *stream: str | int) -> TensorDict:
-        """One rollout from fresh resets.
+        """One rollout; it begins with a reset of all worlds.
 
         Args:
             theta: parameters of the tasks of this rank's rows, (tasks, P).
-            stream: names the random stream of this rollout: the same names give the same numbers.
+            stream: names the random stream of this rollout; the same names give the same random numbers.
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
             observation, reward, cost, done, terminated, truncated.
         """
-        batches = self._batches  # before anything is seeded: a new collector tries the policy out
+        batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
         self._policy.theta = theta
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
@@ -119,15 +119,16 @@ class Rollouts:
         return batch
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
-        """Play the actions of a rollout again, from the same resets, and look at the environment along the way.
+        """Play the actions of a rollout again, from the same resets, and call `look` along the way.
 
         Args:
-            actions: of the rollout that `collect` gave for this stream and these tasks, (tasks, envs, time, A).
-            look: called after the reset and after every step, before a world that has ended is reset.
-            stream: of that rollout.
+            actions: the actions of the rollout that `collect` gave for this stream and these tasks, (tasks, envs, time,
+                A).
+            look: called after the reset and after every step, before a world whose episode has ended is reset.
+            stream: the stream of that rollout.
 
         Returns:
-            time + 1 times what `look` gave.
+            The time + 1 results of `look`.
         """
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         state, seen = self.env.reset(), [look()]
@@ -138,5 +139,5 @@ class Rollouts:
         return seen
 
     def close(self) -> None:
-        """End the environment and its worker processes."""
+        """Close the environment and its worker processes."""
         self.env.close(raise_if_closed=False)

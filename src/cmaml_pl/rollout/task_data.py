@@ -1,4 +1,4 @@
-"""From rollouts to the data of the updates."""
+"""Turns rollouts into the data that the updates need."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 
 @dataclass(frozen=True)
 class TaskData:
-    """A rollout as the updates see it: envs and time merged into samples.
+    """A rollout prepared for the updates: envs and time are merged into samples.
 
     Attributes:
         features: normalised observations, (tasks, samples, D).
-        action: (tasks, samples, A).
-        log_prob: of the action under the parameters that acted, nats, (tasks, samples).
-        loc: mean of the policy that acted, (tasks, samples, A).
-        scale: its standard deviation, (tasks, samples, A).
+        action: actions, (tasks, samples, A).
+        log_prob: log-probability of the action under the policy that collected the data, nats, (tasks, samples).
+        loc: mean of that policy, (tasks, samples, A).
+        scale: standard deviation of that policy, (tasks, samples, A).
         reward_advantage: A_r, (tasks, samples).
         cost_advantage: A_c, (tasks, samples).
         episode_steps: mean steps per episode, (tasks,).
@@ -45,7 +45,7 @@ class TaskData:
 
 
 def pool(data: TaskData) -> TaskData:
-    """The samples of all tasks as those of one, (1, tasks * samples, ...), and the tasks' means of numbers a task."""
+    """All tasks as a single one: all their samples, (1, tasks * samples, ...), and the means of their numbers, (1,)."""
 
     def merge(value: Tensor) -> Tensor:
         return value.mean(dim=0, keepdim=True) if value.ndim == 1 else value.flatten(0, 1)[None]
@@ -54,22 +54,22 @@ def pool(data: TaskData) -> TaskData:
 
 
 def gather(data: TaskData, ranks: Ranks) -> TaskData:
-    """The tasks of all ranks."""
+    """The data of the tasks of all ranks."""
     return TaskData(**{name: ranks.gather(rows) for name, rows in vars(data).items()})
 
 
 @dataclass(frozen=True)
 class AdvantageEstimator:
-    """Judges rollouts with the shared critics.
+    """Estimates the advantages of a rollout with the critics that all tasks share.
 
     Attributes:
-        actor: its normaliser prepares the observations.
-        reward_critic: V_r, shared by the tasks; NoValue where each has its own alone.
+        actor: the policy; its normaliser prepares the observations.
+        reward_critic: V_r, shared by the tasks; NoValue if each task fits its own critic only.
         safety_critic: V_C, the global safety critic.
         gamma: discount of the reward.
         cost_gamma: discount of the cost.
-        lmbda: of GAE, for both.
-        ridge: of the critics' correction for each task, see `advantages`.
+        lmbda: lambda of GAE, for reward and cost.
+        ridge: penalty of the critics' correction for each task, see `advantages`.
     """
 
     actor: GaussianActor
@@ -81,11 +81,11 @@ class AdvantageEstimator:
     ridge: float
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
-        """The states of a rollout [tasks, envs, time], normalised as the actor sees them."""
+        """The states of a rollout [tasks, envs, time], normalised as for the actor."""
         return read_transitions(self.actor.normaliser, rollout)
 
     def task_data(self, rollout: TensorDictBase, cost_limit: Tensor) -> TaskData:
-        """For the tasks' own updates: both critics with each task's correction. `cost_limit` is (tasks,)."""
+        """The data of the tasks' own updates, with both critics corrected for each task; `cost_limit` is (tasks,)."""
         states, after = self.transitions(rollout), rollout["next"]
         reward_advantage = advantages(
             self.reward_critic, states, after["reward"], gamma=self.gamma, lmbda=self.lmbda, ridge=self.ridge
@@ -108,7 +108,7 @@ class AdvantageEstimator:
         )
 
     def safety_advantage(self, rollout: TensorDictBase) -> Tensor:
-        """A_C under the global safety critic alone, (tasks, samples)."""
+        """A_C under the global safety critic without a correction for each task, (tasks, samples)."""
         states, cost = self.transitions(rollout), rollout["next", "cost"]
         return advantages(
             self.safety_critic, states, cost, gamma=self.cost_gamma, lmbda=self.lmbda, ridge=None

@@ -1,4 +1,4 @@
-"""What a run leaves on disk and is taken up from: folders, checkpoints, the way from a command to a run.
+"""The files of a run and how a run starts: folders, checkpoints, and the way from a command to a run.
 
-`RunFolder`, `load_checkpoint`, `restore`, `open_run` and `prepare_run` are for the verbs.
+The verbs use `RunFolder`, `load_checkpoint`, `restore`, `open_run` and `prepare_run`.
 """

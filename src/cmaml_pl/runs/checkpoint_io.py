@@ -1,4 +1,4 @@
-"""Checkpoints are written in one move, and the one before is kept."""
+"""Writes checkpoints so that a crash leaves no half-written one, and keeps the checkpoint before the newest one."""
 
 import io
 import os
@@ -13,17 +13,17 @@ from cmaml_pl.files import in_one_move
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Whatever happens while a checkpoint is written, by a kill or a full disk, a whole one stays.
+    """Writes checkpoints so that a whole one always remains, even after a kill or on a full disk during the write.
 
-    Lightning's own goes by way of the system's temporary folder, often another disk, from which nothing can be moved in
-    one step.
+    Lightning's own TorchCheckpointIO writes to the system's temporary folder first. That folder is often on another
+    disk, from which a file cannot be moved in one step.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write beside `path`, then move what is there to `previous(path)`, and the new one to `path`.
+        """Write the new checkpoint beside `path`, move the old one to `previous(path)`, and the new one to `path`.
 
         Raises:
-            UserError: it cannot be written; what was there is as it was.
+            UserError: the checkpoint cannot be written; the existing checkpoints are not damaged.
         """
         path = Path(path)
         content = io.BytesIO()
@@ -43,5 +43,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` is kept."""
+    """The path at which the checkpoint before the one at `path` is kept."""
     return path.with_name(f"previous{path.suffix}")

@@ -1,4 +1,4 @@
-"""Checkpoints: how one is read, and what a module takes from it."""
+"""Reads checkpoints, and restores modules from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,33 +15,33 @@ LAST = "last.ckpt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has been read: its file, and the tensors and plain values in it."""
+    """A checkpoint that was read: the path of its file, and the tensors and plain values in it."""
 
     path: Path
     content: dict[str, Any]
 
     @property
     def iterations(self) -> int:
-        """Meta-iterations behind it."""
+        """Number of meta-iterations that were done when it was written."""
         return int(self.content["epoch"]) + 1
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint's tensors and plain values; code in it is refused.
+    """The tensors and plain values of a checkpoint; a checkpoint that contains code is refused.
 
     Args:
-        path: of the checkpoint, or of a run folder for its newest one.
+        path: a checkpoint, or a run folder for its newest checkpoint.
 
     Raises:
-        UserError: it is missing, cut off, something else, or holds more than tensors and plain values.
+        UserError: the file is missing, cut off, or no checkpoint, or it holds more than tensors and plain values.
     """
     path = path / "checkpoints" / LAST if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"The checkpoint {path} does not exist.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (torn bytes make torch and pickle raise nearly anything)
-        # not in torch's words, which advise to load it with the code that it may hold
+    except Exception as error:  # noqa: BLE001  (for a damaged file torch and pickle raise nearly anything)
+        # torch's own message is not shown, because it advises to load the file with the code that it may hold
         raise UserError(
             f"The checkpoint {path} cannot be read: it is cut off or not a checkpoint, or it holds code, which is "
             f"never run ({type(error).__name__})."
@@ -56,7 +56,7 @@ def restore(module: nn.Module, checkpoint: Checkpoint) -> None:
     """Give a module the parameters and buffers of a checkpoint.
 
     Raises:
-        UserError: they are those of another architecture.
+        UserError: they do not fit the module's architecture.
     """
     try:
         module.load_state_dict(checkpoint.content["state_dict"])

@@ -1,4 +1,4 @@
-"""Run folders: the files of a run, and who may write to them."""
+"""Run folders: the paths of the files of a run, and the lock that lets only one process write them."""
 
 import fcntl
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run."""
+    """The paths of the files of one run."""
 
     path: Path
 
@@ -29,12 +29,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The whole configuration."""
+        """The file with the whole configuration."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """One line a meta-iteration."""
+        """The file with the metrics, one line per meta-iteration."""
         return self.path / "metrics.csv"
 
     @property
@@ -48,7 +48,9 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     def newest_good_checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read, None before the first; one that cannot is skipped with a warning.
+        """The newest checkpoint that can be read; None if the run has no checkpoint yet.
+
+        A checkpoint that cannot be read is skipped with a warning.
 
         Raises:
             UserError: there are checkpoints, but none can be read.
@@ -65,25 +67,27 @@ class RunFolder:
 
     @contextmanager
     def claim(self, config: Config) -> Iterator[None]:
-        """Make the folder with its config.yaml, and `lock` it.
+        """Make the folder and its config.yaml, and hold its `lock` within the block.
 
         Raises:
-            UserError: it exists, though the run is not resumed, or another process has it.
+            UserError: the folder exists although the run is not resumed, or another process is training in it.
         """
         if self.path.exists() and not config.run.resume:
             hint = f", or go on with it by run.resume={self.last_checkpoint}" if self.last_checkpoint.exists() else ""
             raise UserError(f"The run folder {self.path} exists and is not overwritten: choose another run.id{hint}.")
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
-            store(replace(config, quiet=False), self.config)  # quiet is the call, not the run
+            store(replace(config, quiet=False), self.config)  # quiet belongs to one command, not to the run
             yield
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the system lets go of a lock whose process dies.
+        """Keep other processes from training in this folder within the block.
+
+        If the process dies, the operating system releases the lock.
 
         Raises:
-            UserError: another process has it.
+            UserError: another process holds the lock.
         """
         with (self.path / ".lock").open("w") as file:
             try:
@@ -96,15 +100,15 @@ class RunFolder:
 
     @property
     def learning_curves(self) -> Path:
-        """The picture."""
+        """The picture of the learning curves."""
         return self.path / "learning_curves.png"
 
     @property
     def export(self) -> Path:
-        """The folder of the policy in other formats."""
+        """The folder of the exported policy."""
         return self.path / "export"
 
     @property
     def measurements(self) -> Path:
-        """The folder of what meta-tests have measured, kept for the next one."""
+        """The folder of the measurements of meta-tests, which are kept and used again."""
         return self.path / "measurements"

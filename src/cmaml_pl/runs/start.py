@@ -1,4 +1,4 @@
-"""How a run is begun, taken up again, and opened when it has trained."""
+"""Starts a run, resumes a run, or opens a trained run."""
 
 import json
 import os
@@ -22,26 +22,31 @@ FREE_ON_RESUME = (
     *("quiet", "run.", "logger.", "trainer."),
     *("train.meta_iterations", "train.validate_every", "train.max_dropped"),
 )
-"""Keys in which a resumed run may differ from its checkpoint: none changes what an iteration computes."""
+"""Beginnings of the keys in which a resumed run may differ from its checkpoint: none of them changes what an iteration
+computes."""
 
 RUN_ID = "CMAML_RUN_ID"
-"""The variable that tells the processes that Lightning starts what their run is called."""
+"""Environment variable by which the first process tells the processes that Lightning starts the id of their run."""
 
 NEEDED_TO_RESUME = ("hyper_parameters", "optimizer_states", "loops", "callbacks", "pytorch-lightning_version")
-"""What a checkpoint needs for training beyond parameters and epoch."""
+"""Entries that a checkpoint must have to resume training, in addition to parameters and epoch."""
 
 AUTO = "auto"
-"""The value of run.resume that begins a run or goes on with it, whichever it takes."""
+"""The value of run.resume that continues a run if it has a checkpoint, and starts it otherwise."""
 
 
 def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint | None]:
-    """The configuration, the folder and, for a resumed run, the checkpoint that the overrides of `train` ask for.
+    """The configuration, the folder and the checkpoint of the run that the overrides of the verb `train` ask for.
 
-    A new run gets a folder of its own; a resumed one goes on in the folder of its checkpoint, with the
-    configuration that is stored there. With run.resume=auto the folder that run.id names is begun, or gone on with, or,
-    where it has done all its meta-iterations, given back as it is.
+    A new run gets a new folder and no checkpoint (None). A resumed run continues in the folder of its checkpoint, with
+    the configuration stored there. With run.resume=auto, the run that run.id names is resumed if it has a checkpoint,
+    even if it has done all its meta-iterations; otherwise it is started.
 
-    Under a W&B sweep agent it is the agent that names the run, which goes on where it has begun; see `agent_overrides`.
+    Under a W&B sweep agent, the agent gives the run's id, and the run is resumed if it has a checkpoint; see
+    `agent_overrides`.
+
+    Raises:
+        UserError: an override is not valid, or the run cannot be resumed.
     """
     overrides = [*overrides, *agent_overrides(os.environ)]
     given = parse_overrides(overrides)
@@ -71,10 +76,10 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
 
 
 def agent_overrides(environ: Mapping[str, str]) -> list[str]:
-    """What a W&B sweep agent hands over in the environment, as overrides; none where there is no agent.
+    """The settings that a W&B sweep agent gives in environment variables, as overrides; none without an agent.
 
-    The run folder gets the id of the W&B run, which is stored with entity and project: a run of a sweep that is resumed
-    without the agent goes on in the same W&B run.
+    The run gets the id of the W&B run. This id is stored in the configuration with entity and project, so that a run of
+    a sweep that is later resumed without the agent continues the same W&B run.
     """
     run_id = environ.get("WANDB_RUN_ID")
     if not (run_id and environ.get("WANDB_SWEEP_ID")):
@@ -86,7 +91,7 @@ def agent_overrides(environ: Mapping[str, str]) -> list[str]:
         "logger.entity": environ.get("WANDB_ENTITY"),
         "logger.project": environ.get("WANDB_PROJECT"),
     }
-    # quoted: an id of digits alone stays a string
+    # json.dumps quotes the values, so that an id that has only digits stays a string
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
 
 
@@ -111,7 +116,10 @@ def _resumed_run(
 
 
 def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None:
-    """Raise a UserError where a checkpoint was computed by another configuration, which `stored` is, with flat keys."""
+    """Raise a UserError if the checkpoint at `path` was computed by another configuration.
+
+    `stored` is the checkpoint's configuration, with dotted keys.
+    """
     known = rename_flat(stored)
     differing = [
         f"{key} is {value!r} here and {known.get(key)!r} there"
@@ -126,7 +134,9 @@ def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None
 
 
 def open_run(path: Path, checkpoint: Checkpoint | None = None) -> tuple[Config, RunFolder]:
-    """The configuration and files of a run; where its checkpoint, None for the last one, is there, the two must agree.
+    """The configuration and the files of the run in the folder `path`.
+
+    If `checkpoint` is given, or the run has a last checkpoint, its configuration must be the stored one.
 
     Raises:
         UserError: there is no such run, or its configuration is not the one that it was trained with.
@@ -139,6 +149,6 @@ def open_run(path: Path, checkpoint: Checkpoint | None = None) -> tuple[Config, 
         checkpoint = load_checkpoint(folder.last_checkpoint)
     if checkpoint is not None:
         known = rename_flat(checkpoint.content.get("hyper_parameters", {}))
-        # a key that is newer than the run has its default
+        # a key that did not exist when the run was trained counts as equal
         _require_same(config, checkpoint.path, {**flatten(config), **known})
     return config, folder

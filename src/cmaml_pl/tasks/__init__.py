@@ -1,4 +1,4 @@
-"""Task families: where tasks are drawn from, and which environment plays them.
+"""Task families: each draws tasks and makes the environment that runs them.
 
-`TaskFamily` and `split_tasks` are for the algorithm's batches, the families for the registry.
+The algorithm's batches use `TaskFamily` and `split_tasks`; the registry lists the families.
 """

@@ -1,6 +1,6 @@
-"""What a task family is: where tasks are drawn from, and the environment that runs them.
+"""The interface of task families: a family draws tasks and makes the environment that runs them.
 
-A family is a frozen dataclass: its fields are the section `tasks` of the configuration.
+A family is a frozen dataclass. Its fields are the keys of the configuration's section `tasks`.
 """
 
 from abc import ABC, abstractmethod
@@ -54,38 +54,47 @@ class TaskFamily(ABC):
 
     @abstractmethod
     def task(self, task_id: int, *, cost_limit: float) -> Task:
-        """The task with this number; always the same one."""
+        """The task with the number `task_id`; the same number always gives the same task.
+
+        Args:
+            task_id: number of the task within the family.
+            cost_limit: d, the configuration's limit, undiscounted cost per episode.
+        """
 
     @abstractmethod
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """An environment for batches of this family's tasks.
 
         Args:
-            num_tasks: tasks in a batch.
-            num_envs: worlds of each task.
+            num_tasks: number of tasks in a batch.
+            num_envs: number of worlds of each task.
             horizon: steps of an episode.
-            workers: threads or processes that step the worlds; None is one a core. nav2d needs none.
+            workers: number of threads or processes that step the worlds; None for one per core. nav2d ignores it.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class RangedFamily(TaskFamily):
-    """A family whose tasks are drawn from ranges, and test tasks, if one likes, from outside of them.
+    """A family whose tasks are drawn from ranges; its test tasks can be drawn from outside these ranges.
 
     Attributes:
-        test_range: whether test tasks are drawn inside or outside the training range.
+        test_range: "inside" draws test tasks from the range of the training tasks, "outside" from a wider range without
+            that of the training tasks.
     """
 
     test_range: str = bounded("inside", choices=TEST_RANGES)
 
     def draw(self, rng: np.random.Generator, task_id: int, inside: Sequence[float], outside: Sequence[float]) -> float:
-        """Uniformly from `inside` or, for a test task outside the training range, the rest of the wider `outside`."""
+        """A number drawn uniformly from the range `inside`, [low, high].
+
+        For a test task with `test_range` "outside" it is drawn from the wider range `outside` without `inside`.
+        """
         is_outside = self.test_range == "outside" and task_id >= self.train + self.validation
         return draw(rng, inside, outside if is_outside else None)
 
 
 def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Task]:
-    """All tasks of a split, "train", "validation" or "test": consecutive ranges of ids, so they never overlap."""
+    """All tasks of a split, "train", "validation" or "test". Splits are consecutive ranges of ids, without overlap."""
     starts = {"train": 0, "validation": family.train, "test": family.train + family.validation}
     sizes = {"train": family.train, "validation": family.validation, "test": family.test}
     return [family.task(starts[split] + i, cost_limit=cost_limit) for i in range(sizes[split])]

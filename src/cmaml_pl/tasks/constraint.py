@@ -1,4 +1,4 @@
-"""The family whose task is what costs, and how much of it is allowed."""
+"""The family whose tasks differ in which objects cost, and in how much cost is allowed."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,20 @@ from cmaml_pl.tasks.ranges import check_ranges
 
 @dataclass(frozen=True, kw_only=True)
 class ConstraintFamily(NavigationFamily, RangedFamily):
-    """Safety-Gymnasium's own task with a fixed layout and its own constraint: which objects cost, and the limit d^p.
+    """Safety-Gymnasium's own task, where each task has a fixed layout, its own costly objects and its own limit d^p.
 
-    Every non-empty choice among `groups` is as likely as any other: `cost_hazards` = 1 and `cost_vases` = 0 is a task,
-    and so is the reverse, which is in conflict with it: what the one has to go around is the other's short cut. All
-    groups are observed, and only cost tells which of them count. Groups that are not named cost as the id has it.
+    A task chooses which of the `groups` cost; every non-empty choice is equally likely. `cost_hazards` = 1 with
+    `cost_vases` = 0 is one task, and the reverse is another one. The two are in conflict: the objects that one has to
+    go around are a short cut for the other. All groups are observed, and only the cost tells which of them count. A
+    group that is not in `groups` costs as Safety-Gymnasium's id defines it.
 
-    The paper takes the cost function to be the same in all tasks, so that one global safety critic can speak for all;
-    here it is not, and the critic learns what a place costs on the average of the tasks.
+    The paper assumes the same cost function in all tasks, so that one global safety critic can serve all of them. In
+    this family the cost functions differ, and the critic learns what a place costs on average over the tasks.
 
     Attributes:
         groups: the kinds of objects that cost in some tasks and not in others.
-        limit_factors: range of d^p, as a factor of the cost limit of the configuration (inner.cost_limit); uniform.
-        outside_limit_factors: the wider range, which test tasks outside the training range come from.
+        limit_factors: range of d^p divided by the configuration's cost limit (inner.cost_limit); drawn uniformly.
+        outside_limit_factors: the wider range, for test tasks outside the training range.
     """
 
     family: str = "constraint"
@@ -47,15 +48,19 @@ class ConstraintFamily(NavigationFamily, RangedFamily):
         return (*(f"cost_{name}" for name in self.groups), LIMIT)
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
-        """See TaskFamily; `cost_limit` is what the task's factor is of."""
-        rng = np.random.default_rng([5, task_id])  # the constraints' stream; the layout has its own
+        """See TaskFamily; the task's limit is its factor times `cost_limit`."""
+        rng = np.random.default_rng([5, task_id])  # the stream of the constraints; the layout has another one
         factor = self.draw(rng, task_id, self.limit_factors, self.outside_limit_factors)
         choice = int(rng.integers(1, 2 ** len(self.groups)))  # bit i says whether group i costs
         weights = {f"cost_{name}": float(choice >> i & 1) for i, name in enumerate(self.groups)}
         return Task("constraint", task_id, self.first_layout + task_id, factor * cost_limit, weights, factor)
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
-        """See TaskFamily; the groups are checked against what can cost there."""
+        """See TaskFamily.
+
+        Raises:
+            UserError: one of `groups` cannot cost in the tasks of `env_id`.
+        """
         from cmaml_pl.envs.navigation import NavigationEnv  # imported here, as in NavigationFamily
 
         env = super().make_env(num_tasks, num_envs, horizon=horizon, workers=workers)

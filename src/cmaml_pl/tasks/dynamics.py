@@ -1,4 +1,4 @@
-"""The family whose task is how the agent answers to its actions."""
+"""The family whose tasks differ in how the agent moves when it acts."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,15 @@ FACTORS = ("mass", "damping", "gear")
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsFamily(NavigationFamily, RangedFamily):
-    """Safety-Gymnasium's own task with a fixed layout and an agent of another make: `mass`, `damping` and `gear`.
+    """Safety-Gymnasium's own task, where each task has a fixed layout and its own factors `mass`, `damping` and `gear`.
 
-    Each is a factor of the agent's masses and inertias, of its joints' damping, or of its actuators' gears. None is
-    observed: what they do to the motion is all that tells them. Goal and hazards are observed, so that a policy can
-    know where to go, and has to find out how to brake and turn.
+    `mass` multiplies the agent's masses and inertias, `damping` the damping of its joints, and `gear` the gears of its
+    actuators. The factors are not observed; only the motion reveals them. Goal and hazards are observed, so that a
+    policy knows where to go, but has to find out how to brake and turn.
 
     Attributes:
-        factors: range of all three, each drawn uniformly.
-        outside_factors: the wider range, which all three factors of a test task outside the training range come from.
+        factors: range of the three factors; each is drawn uniformly.
+        outside_factors: the wider range; a test task outside the training range draws all three factors from it.
     """
 
     family: str = "dynamics"
@@ -42,6 +42,8 @@ class DynamicsFamily(NavigationFamily, RangedFamily):
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
-        rng = np.random.default_rng([4, task_id])  # the factors' stream; the layout has its own
-        factors = {name: self.draw(rng, task_id, self.factors, self.outside_factors) for name in FACTORS}
+        rng = np.random.default_rng([4, task_id])  # the stream of the factors; the layout has another one
+        factors = {
+            name: self.draw(rng, task_id, self.factors, self.outside_factors) for name in ("mass", "damping", "gear")
+        }
         return Task("dynamics", task_id, self.first_layout + task_id, cost_limit, factors)

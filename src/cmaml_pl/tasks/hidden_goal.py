@@ -1,4 +1,4 @@
-"""The family whose task is a goal that is not observed."""
+"""The family whose tasks differ in a goal that is not observed."""
 
 import math
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from cmaml_pl.tasks.ranges import check_range, check_ranges, draw
 
 @dataclass(frozen=True, kw_only=True)
 class HiddenGoalFamily(NavigationFamily, RangedFamily):
-    """Safety-Gymnasium's Goal or Push with one goal a task, which is not observed: `goal_x` and `goal_y`, m.
+    """Safety-Gymnasium's Goal or Push, where each task has one goal that is not observed: `goal_x` and `goal_y`, m.
 
-    Nothing but reward tells where to go, so that no policy solves all tasks without adapting. For the goal to be *the*
-    task, and to be found within a few episodes,
+    Only the reward tells where to go, so that no policy solves all tasks without adapting. These changes make the goal
+    the task, and let the agent find the goal within a few episodes:
 
-    - it stays: Safety-Gymnasium's new goal after each one reached would make the task a stream of unseen goals. Instead
-      the world goes back to its start, the episode goes on, and the return counts the ways made to the goal, as
-      Safety-Gymnasium's own counts goals;
-    - every episode of every task starts at the origin, facing along x, so that a goal is learned once for all of its
-      episodes and its direction means the same in all tasks;
-    - the agent's position takes the place of the goal's lidar in the observation (as in nav2d): without it, a robot
-      that keeps no memory could not tell whether it has gone too far;
-    - hazards and vases differ from task to task and are observed. They are placed before the goal is and without
-      regard to it, so that they say nothing about it, and they stand between many a goal and the start: with the
-      defaults, the straight way leads through a hazard in 40 % of the tasks, for 0.3 m on the average.
+    - The goal stays. Safety-Gymnasium draws a new goal after each one that is reached, which would make the task a
+      stream of unseen goals. Here the world instead goes back to its start, and the episode continues. The return then
+      counts how often the goal was reached, as Safety-Gymnasium's own return counts goals.
+    - Every episode of every task starts at the origin and faces along x. So a goal that was found once is the same in
+      all episodes of the task, and a direction means the same in all tasks.
+    - The agent's position replaces the goal's lidar in the observation (as in nav2d). Without the position, a robot
+      without memory could not know whether it has gone too far.
+    - Hazards and vases differ from task to task and are observed. They are placed before the goal and independently of
+      it, so that they tell nothing about it. They often stand between start and goal: with the defaults, the straight
+      way leads through a hazard in 40 % of the tasks, for 0.3 m on average.
 
     Attributes:
         env_id: Safety-Gymnasium id of a Goal or Push task.
-        directions: of goals from where the agent faces, to its left, degrees.
-        outside_directions: the wider range, which test tasks outside the training range come from.
-        distances: of goals from the start, m.
+        directions: range of the goals' directions from where the agent faces, positive to its left, degrees.
+        outside_directions: the wider range, for test tasks outside the training range.
+        distances: range of the goals' distances from the start, m.
     """
 
     family: str = "hidden_goal"
@@ -43,7 +43,7 @@ class HiddenGoalFamily(NavigationFamily, RangedFamily):
     test: int = bounded(40, low=1)
     directions: list[float] = bounded([-90.0, 90.0], low=-180, high=180)
     outside_directions: list[float] = bounded([-135.0, 135.0], low=-180, high=180)
-    distances: list[float] = bounded([1.1, 1.4], above=0)  # Safety-Gymnasium's hazards begin at 0.58
+    distances: list[float] = bounded([1.1, 1.4], above=0)  # Safety-Gymnasium's hazards begin at 0.58 m
 
     env_options: ClassVar = {"hidden": ("goal",), "observe_position": True, "start": (0.0, 0.0, 0.0)}
 
@@ -59,7 +59,7 @@ class HiddenGoalFamily(NavigationFamily, RangedFamily):
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
-        rng = np.random.default_rng([3, task_id])  # the goal's stream; the layout has its own
+        rng = np.random.default_rng([3, task_id])  # the stream of the goal; the layout has another one
         direction = math.radians(self.draw(rng, task_id, self.directions, self.outside_directions))
         distance = draw(rng, self.distances)
         goal = {"goal_x": distance * math.cos(direction), "goal_y": distance * math.sin(direction)}

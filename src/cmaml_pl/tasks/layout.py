@@ -1,4 +1,4 @@
-"""The family whose task is the layout: the paper's."""
+"""The family whose tasks differ in their layout; it is the paper's family."""
 
 import logging
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutFamily(NavigationFamily):
-    """Safety-Gymnasium's own task with a fixed layout, kept on every reset: the layout is the task (the paper's).
+    """Safety-Gymnasium's own task with a layout that every reset uses again; tasks differ in the layout (the paper's).
 
     Nothing of it is hidden: goal and hazards are observed, so that there is no oracle (`observe_task`).
 
     Attributes:
         engine: "fast" and "exact" are the modes of NavigationEnv. "original" is Safety-Gymnasium itself in worker
-            processes, an order of magnitude slower; ids that NavigationEnv does not run fall back to it.
+            processes, an order of magnitude slower; it is also used for ids that NavigationEnv does not run.
     """
 
     family: str = "layout"
@@ -32,7 +32,7 @@ class LayoutFamily(NavigationFamily):
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily."""
-        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
+        # imported here, because Safety-Gymnasium takes seconds to import and other families do not need it
         from cmaml_pl.envs.navigation import UnsupportedTaskError
         from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
 

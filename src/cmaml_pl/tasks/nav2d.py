@@ -1,4 +1,4 @@
-"""The family whose task is a goal in the plane that is not observed: small enough to try an idea in a minute."""
+"""The family whose tasks differ in an unobserved goal in the plane; small enough to try an idea in a minute."""
 
 import math
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from cmaml_pl.tasks.base import RangedFamily
 
 @dataclass(frozen=True, kw_only=True)
 class Nav2DFamily(RangedFamily):
-    """Constrained 2-D navigation: the unseen goal, `goal_x` and `goal_y`, is the task; every task has its hazards.
+    """Constrained 2-D navigation. Tasks differ in a goal that is not observed, `goal_x` and `goal_y`, and in hazards.
 
-    Goals lie in every direction at distances of 1.2 to 1.3, beyond the hazards; outside that range, of up to 1.6.
+    Goals lie in all directions. Their distances from the start are 1.2 to 1.3, beyond the hazards; for test tasks
+    outside the training range they are 1.3 to 1.6.
     """
 
     family: str = "nav2d"
@@ -29,11 +30,11 @@ class Nav2DFamily(RangedFamily):
 
     def task(self, task_id: int, *, cost_limit: float) -> Task:
         """See TaskFamily."""
-        rng = np.random.default_rng([2, task_id])  # the goal's stream; the hazards' is the layout seed's own
+        rng = np.random.default_rng([2, task_id])  # the stream of the goal; the hazards have that of the layout seed
         angle, distance = rng.uniform(0, 2 * math.pi), self.draw(rng, task_id, (1.2, 1.3), (1.2, 1.6))
         goal = {"goal_x": distance * math.cos(angle), "goal_y": distance * math.sin(angle)}
         return Task("nav2d", task_id, layout_seed=task_id, cost_limit=cost_limit, parameters=goal)
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
-        """See TaskFamily; one thread steps all worlds."""
-        return Nav2DEnv(num_tasks, num_envs, horizon=horizon, reveal=self.reveal)
+        """See TaskFamily; one thread steps all worlds, so `workers` is ignored."""
+        return Nav2DEnv(num_tasks, num_envs, horizon=horizon)

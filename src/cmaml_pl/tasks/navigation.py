@@ -1,4 +1,4 @@
-"""What the families on the navigation engine have in common."""
+"""The common base of the families that run on the navigation engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from cmaml_pl.tasks.base import TaskFamily
 
 @dataclass(frozen=True, kw_only=True)
 class NavigationFamily(TaskFamily):
-    """Safety-Gymnasium's own task, one fixed layout a task, and what else of NavigationEnv tells tasks apart.
+    """A family on a task of Safety-Gymnasium. Each task has a fixed layout; subclasses add further differences.
 
     Attributes:
         env_id: Safety-Gymnasium id.
         engine: mode of NavigationEnv.
-        first_layout: layout seed of task 0; task i has `first_layout` + i.
-        env_options: further arguments of NavigationEnv, the same for all of a family's tasks.
+        first_layout: layout seed of task 0; task i has the layout seed `first_layout` + i.
+        env_options: further arguments of NavigationEnv, the same for all tasks of a family.
     """
 
     env_id: str = "SafetyPointGoal1-v0"
@@ -28,7 +28,7 @@ class NavigationFamily(TaskFamily):
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily."""
-        # imported here: Safety-Gymnasium takes seconds to import, and other families do without it
+        # imported here, because Safety-Gymnasium takes seconds to import and other families do not need it
         from cmaml_pl.envs.navigation import NavigationEnv
 
         return NavigationEnv(

@@ -1,4 +1,4 @@
-"""Ranges that tasks are drawn from, and what lies outside of them."""
+"""Ranges that tasks are drawn from, and drawing from outside a range."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,12 @@ import numpy as np
 from cmaml_pl.errors import UserError
 
 TEST_RANGES = ("inside", "outside")
-"""Where test tasks come from: the range of the training tasks, or a wider one without it."""
+"""Test tasks are drawn from the range of the training tasks, or from a wider range without that of the training
+tasks."""
 
 
 def draw(rng: np.random.Generator, inside: Sequence[float], outside: Sequence[float] | None = None) -> float:
-    """Uniformly from `inside`, [low, high], or, given the wider range `outside`, from what of it is not inside."""
+    """A number drawn uniformly from `inside`, [low, high]; if `outside` is given, from `outside` without `inside`."""
     if outside is None:
         return float(rng.uniform(inside[0], inside[1]))
     below, above = inside[0] - outside[0], outside[1] - inside[1]
@@ -20,13 +21,13 @@ def draw(rng: np.random.Generator, inside: Sequence[float], outside: Sequence[fl
 
 
 def check_range(key: str, values: Sequence[float]) -> None:
-    """Raise a UserError unless tasks.`key` is [low, high]."""
+    """Raise a UserError unless the value of tasks.`key` is a range, [low, high]."""
     if len(values) != 2 or not values[0] <= values[1]:
         raise UserError(f"tasks.{key} is {list(values)}, but must be [low, high].")
 
 
 def check_ranges(key: str, inside: Sequence[float], outside: Sequence[float]) -> None:
-    """Raise a UserError unless tasks.`key` is a range and tasks.outside_`key` a wider one."""
+    """Raise a UserError unless tasks.`key` is a range and tasks.outside_`key` is a wider range that contains it."""
     check_range(key, inside)
     check_range(f"outside_{key}", outside)
     wider = outside[0] <= inside[0] and inside[1] <= outside[1] and list(inside) != list(outside)

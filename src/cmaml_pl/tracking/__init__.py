@@ -1,4 +1,4 @@
-"""Weights & Biases: the logger, its key, and sweeps.
+"""Weights & Biases (W&B): the logger, the key, and sweeps.
 
-`find_wandb_logger` is for callbacks, the rest for the verbs and the composition.
+Callbacks use `find_wandb_logger`; the verbs and `assembly` use the rest.
 """

@@ -1,4 +1,4 @@
-"""The key of W&B: whether there is one, by W&B's own look-up."""
+"""Checks whether there is a key for W&B (Weights & Biases), with W&B's own look-up."""
 
 import wandb
 from wandb.errors import AuthenticationError
@@ -8,12 +8,13 @@ from cmaml_pl.tracking.wandb_logger import set_up_wandb
 
 
 def has_wandb_key() -> bool:
-    """Whether W&B finds a key, in the environment, its settings or the user's netrc file; nobody is asked for one.
+    """Whether W&B finds a key in the environment, in its settings or in the user's netrc file; it asks nobody for one.
 
     Raises:
-        UserError: what it finds is no key.
+        UserError: W&B refuses the key that it finds.
     """
-    set_up_wandb(offline=False)  # quietly: where WANDB_MODE says offline, it would not look
+    # silences W&B and sets its mode to online, because with WANDB_MODE=offline W&B would not look for a key
+    set_up_wandb(offline=False)
     try:
         return bool(wandb.login(prompt=False, verify=False))
     except AuthenticationError as error:
@@ -21,6 +22,6 @@ def has_wandb_key() -> bool:
 
 
 def require_wandb_key(reason: str) -> None:
-    """Raise a UserError that begins with the reason where there is no W&B key."""
+    """Raise a UserError if there is no W&B key; its message begins with `reason`, which says why a key is needed."""
     if not has_wandb_key():
         raise UserError(f"{reason}, but there is no W&B key: run `wandb login`, or set WANDB_API_KEY.")

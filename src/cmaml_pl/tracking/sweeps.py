@@ -1,4 +1,4 @@
-"""W&B sweeps: how one is created from conf/sweep, and the agent that runs its trials."""
+"""W&B sweeps: creates a sweep from conf/sweep, and starts the agent that runs its trials."""
 
 import os
 import sys
@@ -15,21 +15,22 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.tracking.wandb_logger import set_up_wandb
 
 ARGUMENTS = "${args_no_hyphens}"
-"""Where an agent puts the parameters of a trial into the sweep's command, as key=value."""
+"""Place in the sweep's command that an agent replaces by the parameters of a trial, as key=value."""
 
 EXPONENTS = ("log_uniform", "q_log_uniform", "inv_log_uniform")
-"""Distributions whose `min` and `max` are no values of the parameter, but logarithms of them."""
+"""Distributions whose `min` and `max` are not values of the parameter, but logarithms of values."""
 
 
 def create_sweep(name: str, overrides: Sequence[str]) -> str:
-    """Create the sweep of conf/sweep/NAME.yaml at W&B; its path, ENTITY/PROJECT/ID.
+    """Create the sweep of conf/sweep/NAME.yaml at W&B, and return its path, ENTITY/PROJECT/ID.
 
     Args:
-        name: of the file, without its suffix.
-        overrides: `key=value`, for all trials of the sweep.
+        name: name of the file, without its suffix.
+        overrides: `key=value` strings for all trials of the sweep.
 
     Raises:
-        UserError: there is no such file, training would refuse its parameters or the overrides, or W&B refuses.
+        UserError: there is no such file, training would refuse its parameters or the overrides, or W&B does not create
+            the sweep.
     """
     sweep = load_sweep(name, overrides)
     set_up_wandb(offline=False)
@@ -38,12 +39,15 @@ def create_sweep(name: str, overrides: Sequence[str]) -> str:
         api = wandb.Api()
     except wandb.errors.Error as error:
         raise UserError(f"W&B does not create the sweep: {str(error).splitlines()[0]}") from None
-    # where W&B has put it: it has made the project the process's own
+    # wandb.sweep has stored the sweep's project in the settings of this process
     return f"{api.settings['entity'] or api.default_entity}/{api.settings['project']}/{sweep_id}"
 
 
 def load_sweep(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The sweep of conf/sweep/NAME.yaml with overrides in its command; see `create_sweep`."""
+    """The content of conf/sweep/NAME.yaml, with the overrides added to its command; see `create_sweep`.
+
+    It is checked that training accepts the values of its parameters.
+    """
     file = conf_file("sweep", name)
     sweep = OmegaConf.to_container(read_yaml(file))
     assert isinstance(sweep, dict)
@@ -63,21 +67,21 @@ def load_sweep(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _values(parameter: Mapping[str, Any]) -> list[Any]:
-    """The values of a parameter that a sweep's file spells out, or the ends of its range."""
+    """The values of a parameter that a sweep's file lists, or the ends of its range; none for EXPONENTS."""
     if parameter.get("distribution") in EXPONENTS:
         return []
     return parameter.get("values") or [parameter[key] for key in ("value", "min", "max") if key in parameter]
 
 
 def become_agent(sweep: str, *, count: int | None = None) -> NoReturn:
-    """Replace this process by `wandb agent`, which runs trials of a sweep until it ends.
+    """Replace this process by `wandb agent`, which runs trials of a sweep until the sweep ends.
 
     Args:
-        sweep: ENTITY/PROJECT/ID.
-        count: of trials; None runs them until the sweep ends.
+        sweep: path of the sweep, ENTITY/PROJECT/ID.
+        count: largest number of trials; None for no limit.
     """
-    # a sweep's ${interpreter} is the python found on PATH
+    # ${interpreter} in a sweep's command is the first python on PATH, which must be this one
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    # signals are forwarded: whoever stops the agent means its trial, too
+    # the agent forwards signals, because whoever stops the agent wants to stop its trial as well
     options = ["--forward-signals", *(["--count", str(count)] if count else [])]
     os.execve(sys.executable, [sys.executable, "-m", "wandb", "agent", *options, sweep], {**os.environ, "PATH": path})

@@ -1,4 +1,4 @@
-"""Lightning's WandbLogger, which training does not depend on."""
+"""Lightning's WandbLogger, changed so that training continues if W&B's server fails."""
 
 import logging
 import os
@@ -15,24 +15,24 @@ from cmaml_pl.errors import UserError
 logger = logging.getLogger(__name__)
 
 FINISH_TIMEOUT = 600.0
-"""Seconds that a run waits at its end for what W&B still has to upload; W&B's own default is for ever."""
+"""Seconds that a run waits at its end for W&B's upload; W&B's own default is to wait without limit."""
 
 
 class PatientWandbLogger(WandbLogger):
-    """A WandbLogger that records offline where W&B's server does not take the run; arguments as WandbLogger's."""
+    """A WandbLogger that records offline if W&B's server does not accept the run; it takes WandbLogger's arguments."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._arguments = arguments
-        self._recorder: WandbLogger | None = None  # what records offline in its place
+        self._recorder: WandbLogger | None = None  # the offline logger, once it is needed
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The W&B run, begun by the first call.
+        """The W&B run; the first call starts it.
 
         Raises:
-            UserError: W&B refuses the key or the name of the run, which to wait for is no help.
+            UserError: W&B refuses the key or the name of the run. Recording offline would not help here.
         """
         if self._recorder is not None:
             return self._recorder.experiment
@@ -45,28 +45,31 @@ class PatientWandbLogger(WandbLogger):
         except CommError as error:
             reason = str(error).splitlines()[0]
             logger.warning("W&B's server does not take the run, which is recorded offline (%s).", reason)
-        wandb.teardown()  # it still holds the id of the run
+        wandb.teardown()  # otherwise W&B still holds the id of the failed run
         set_up_wandb(offline=True)
         self._recorder = WandbLogger(**{**self._arguments, "offline": True, "mode": "offline"})
         return self._recorder.experiment
 
 
 def set_up_wandb(*, offline: bool) -> None:
-    """Let W&B be quiet, since the summary says where the run is, and give up uploading at the end after some time.
+    """Silence W&B, and limit the time that it uploads at the end of a run to FINISH_TIMEOUT.
+
+    W&B's messages are not needed, because the summary of a run says where the run is. An environment variable
+    WANDB_FINISH_TIMEOUT has priority over FINISH_TIMEOUT.
 
     Raises:
-        UserError: W&B cannot make sense of the environment.
+        UserError: W&B refuses a WANDB_* variable of the environment.
     """
     settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings.finish_timeout = FINISH_TIMEOUT
     try:
         wandb.setup(settings)
-    except ValueError as error:  # pydantic's: a headline, the name of the setting, what is wrong with it
+    except ValueError as error:  # pydantic's text has three lines: a title, the name of the setting, the reason
         what = ": ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise UserError(f"W&B refuses a WANDB_* variable of the environment, {what}. Mend it, or unset it.") from None
 
 
 def find_wandb_logger(trainer: Trainer) -> WandbLogger | None:
-    """The Trainer's WandbLogger, if it has one."""
+    """The Trainer's WandbLogger; None if it has none."""
     return next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)

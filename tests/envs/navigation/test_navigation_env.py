@@ -192,7 +192,7 @@ def test_diverged_world_ends_its_episode(
     env, undisturbed = make_env(env_id, mode=mode), make_env(env_id, mode=mode)
     still = torch.zeros(env.action_spec.shape)
     following, other = env.reset(), undisturbed.reset()
-    env.worlds.physics._batch.qvel[2, 0] = speed
+    env.worlds.physics._batch.qvel[2, 0] = speed  # no action makes a world diverge
     step, following = env.step_and_maybe_reset(following.set("action", still))
     reference, other = undisturbed.step_and_maybe_reset(other.set("action", still))
     failed = torch.tensor([[False, False], [True, False]])
@@ -212,7 +212,9 @@ def test_diverged_world_ends_its_episode(
         assert (step["next", "reward"][~failed] == reference["next", "reward"][~failed]).all()
     assert env.failures == 1
     assert undisturbed.failures == 0
-    assert not env.worlds.physics._batch.warning[..., 1].any()
+    env.worlds.physics._batch.qvel[2, 0] = speed
+    assert env.step(following.set("action", still))["next", "truncated"][1, 0]
+    assert env.failures == 2  # nothing of the first has stayed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a navigation task of Safety-Gymnasium consists of, read from safety_gymnasium itself."""
+"""Reads the definition of a navigation task from safety_gymnasium itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError, did_you_mean
 
 ARENA_BYTES = 2 * 2**20
-"""MuJoCo's scratch memory a world: reserved, but resident only as far as it was used.
+"""MuJoCo's scratch memory per world. It is reserved, but occupies memory only as far as it is used.
 
-Safety-Gymnasium's models reserve 450 MiB. The most seen in use was 0.22 MiB (Ant and Doggo on level 2, all things
-awake); a world that runs out of it ends its episode as failed."""
+Safety-Gymnasium's models reserve 450 MiB. The largest use seen was 0.22 MiB (Ant and Doggo on level 2, with all things
+awake). If a world runs out of this memory, its episode ends as failed."""
 _TOUCHED_KINDS = ("Vases", "Pillars", "Buttons", "Gremlins")
 _COSTLY_KINDS = (*_TOUCHED_KINDS, "Hazards", "Sigwalls")
 
@@ -32,10 +32,12 @@ class Group:
     """The objects of one kind, such as all hazards of a world.
 
     Attributes:
-        settings: Safety-Gymnasium's own object: sizes, costs and rewards are read from it.
-        rows: of these objects among all placed things, whose row 0 is the agent.
-        bodies: ids of the bodies that move by themselves, (objects,); None for things that stay where they are placed.
-        touch: columns of the sensor data that count the agent's contacts with each object, (objects,) or None.
+        settings: Safety-Gymnasium's own object for the group; sizes, costs and rewards are read from it.
+        rows: rows of these objects among all placed things; row 0 is the agent.
+        bodies: ids of the objects' bodies, (objects,), for objects that can move; None for objects that stay where they
+            are placed.
+        touch: columns of the sensor data that count the agent's contacts with each object, (objects,); None if contacts
+            do not matter.
     """
 
     settings: Any
@@ -45,12 +47,12 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Safety-Gymnasium's, e.g. "hazards"."""
+        """Safety-Gymnasium's name of the group, e.g. "hazards"."""
         return str(self.settings.name)
 
     @property
     def radius(self) -> float:
-        """Of one object, m; half the edge of a box, half the length of a wall."""
+        """Radius of one object, m; for a box half of its edge, for a wall half of its length."""
         return float(getattr(self.settings, "radius", 0.0) or self.settings.size)
 
 
@@ -60,12 +62,12 @@ class Definition:
 
     Attributes:
         env_id: Safety-Gymnasium id.
-        task: Safety-Gymnasium's own task object, from which all settings are read; nothing is simulated in it.
-        model: the compiled world without what physics does not need: cameras, textures, sensors that nobody reads, and
-            objects that neither move nor collide, such as hazards and goals.
-        things: names of what is placed in a world, in the order of placement; the first is the agent.
-        bodies: id in `model` of each thing's body, -1 where it has none, (things,).
-        heights: z at which each thing is placed, m, (things,).
+        task: Safety-Gymnasium's own task object. All settings are read from it; it simulates nothing.
+        model: the compiled world, without the parts that the physics does not need: cameras, textures, sensors that are
+            not read, and objects that neither move nor collide, such as hazards and goals.
+        things: names of the things that are placed in a world, in the order of placement; the first is the agent.
+        bodies: id in `model` of each thing's body, (things,); -1 for a thing without a body there.
+        heights: z coordinate at which each thing is placed, m, (things,).
         groups: the objects by kind, in the order of the observation.
         max_steps: steps of an episode.
     """
@@ -80,27 +82,28 @@ class Definition:
     max_steps: int
 
     def group(self, name: str) -> Group | None:
-        """The group with Safety-Gymnasium's name `name`, None where the task has none."""
+        """The group with Safety-Gymnasium's name `name`; None if the task has no such group."""
         return next((group for group in self.groups if group.name == name), None)
 
     @property
     def costly(self) -> tuple[Group, ...]:
-        """The groups that can cost, whether or not the id lets them: Safety-Gymnasium has a formula for each."""
+        """The groups for which Safety-Gymnasium has a cost formula, whether or not they cost in this id."""
         return tuple(group for group in self.groups if type(group.settings).__name__ in _COSTLY_KINDS)
 
 
 def read_definition(env_id: str, *, hidden: Sequence[str] = (), start: Pose | None = None) -> Definition:
-    """Read a task from safety_gymnasium, and compile its world once.
+    """The definition of a task, read from safety_gymnasium; its world is compiled once.
 
     Args:
         env_id: Safety-Gymnasium id.
         hidden: names of groups whose lidar is left out of the observation.
-        start: where the agent is placed, Safety-Gymnasium's `agent.locations` and `agent.rot`; None for anywhere.
+        start: pose in which the agent starts, as Safety-Gymnasium's `agent.locations` and `agent.rot`; None for a
+            random one.
 
     Raises:
-        UnsupportedTaskError: the task is none of Goal, Button, Push, Circle and Run, or set in a way that only
-            Safety-Gymnasium itself runs.
-        UserError: no lidar observes what is to be hidden.
+        UnsupportedTaskError: the task is none of Goal, Button, Push, Circle and Run, or it has settings that only
+            Safety-Gymnasium itself can run.
+        UserError: a group in `hidden` is not observed by a lidar.
     """
     safety_gymnasium = import_safety_gymnasium()
     builder = safety_gymnasium.make(env_id, disable_env_checker=True).unwrapped
@@ -112,7 +115,7 @@ def read_definition(env_id: str, *, hidden: Sequence[str] = (), start: Pose | No
     if start is not None:
         task.agent.locations, task.agent.rot = [start[:2]], start[2]
     builder.set_seed(0)
-    task.reset()  # any layout will do: the worlds get their own
+    task.reset()  # with any layout, because each world later gets its own
     model = _compile(task)
     things = tuple(task.placements_conf.placements)
     bodies = np.array([_body_of(model, thing) for thing in things])
@@ -123,7 +126,7 @@ def read_definition(env_id: str, *, hidden: Sequence[str] = (), start: Pose | No
 
 
 def _reason_against(task: Any) -> str | None:
-    """Why the engine cannot run a task; None if it can."""
+    """The reason why the engine cannot run a task; None if it can."""
     from safety_gymnasium import tasks
 
     kinds = (tasks.GoalLevel0, tasks.ButtonLevel0, tasks.PushLevel0, tasks.CircleLevel0, tasks.RunLevel0)
@@ -161,10 +164,10 @@ def _hide(env_id: str, task: Any, hidden: Sequence[str]) -> None:
 
 
 def _compile(task: Any) -> mujoco.MjModel:
-    """The task's world without what physics does not need, and with contact counters.
+    """The task's compiled world, without the parts that the physics does not need, and with contact counters.
 
-    The trajectories stay the same to the bit: what is left out has no degrees of freedom, collides with nothing and is
-    not observed.
+    The trajectories stay equal to the bit, because the parts left out have no degrees of freedom, collide with nothing
+    and are not observed.
     """
     spec = mujoco.MjSpec.from_string(task.world.xml_string)
     for body in spec.worldbody.bodies:
@@ -182,33 +185,33 @@ def _compile(task: Any) -> mujoco.MjModel:
         if type(settings).__name__ in _TOUCHED_KINDS:
             for name in _names(settings):
                 _add_contact_counter(spec, _body_name(settings, name))
-    spec.njmax = spec.nconmax = -1  # sizes of old versions of MuJoCo; `memory` stands for them
+    spec.njmax = spec.nconmax = -1  # unset: these sizes are for old versions of MuJoCo, and `memory` replaces them
     spec.memory = ARENA_BYTES
     return spec.compile()
 
 
 def _add_contact_counter(spec: Any, geom: str) -> None:
-    """Add a sensor of the number of contacts between the agent and a geom."""
+    """Add a sensor that counts the contacts between the agent and a geom."""
     spec.add_sensor(
         name=f"touch_{geom}",
         type=mujoco.mjtSensor.mjSENS_CONTACT,
-        objtype=mujoco.mjtObj.mjOBJ_XBODY,  # the agent's body with all that hangs on it
+        objtype=mujoco.mjtObj.mjOBJ_XBODY,  # the agent's body with all bodies attached to it
         objname="agent",
         reftype=mujoco.mjtObj.mjOBJ_GEOM,
         refname=geom,
-        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # what is reported, no reduction, one slot
+        intprm=[1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 0, 1],  # report the count, no reduction, one slot
     )
 
 
 def _names(settings: Any) -> list[str]:
-    """Names of a kind's objects, as placements have them."""
+    """Names of the objects of a kind, as Safety-Gymnasium's placements name them."""
     if not hasattr(settings, "num"):
         return [settings.name]
     return [f"{settings.name[:-1]}{i}" for i in range(settings.num)]
 
 
 def _body_name(settings: Any, name: str) -> str:
-    """A gremlin is an object that a mocap body drags along; the others are one body with the object's name."""
+    """Name of an object's body: the object's own name, but for a gremlin that of the object dragged by a mocap body."""
     return f"{name}obj" if settings.type == "mocaps" else name
 
 

@@ -1,4 +1,4 @@
-"""Safety-Gymnasium's navigation tasks as one batched TorchRL environment, at the speed of their physics."""
+"""Safety-Gymnasium's navigation tasks as one batched TorchRL environment, nearly as fast as their physics alone."""
 
 from collections.abc import Sequence
 
@@ -21,46 +21,49 @@ MODES = ("fast", "exact")
 class NavigationEnv(TaskEnv):
     """Worlds of one Safety-Gymnasium navigation task, batch size [num_tasks, num_envs], all in this process.
 
-    Agents Point, Car, Racecar, Doggo and Ant; tasks Goal, Button, Push, Circle and Run. What a world holds, what it
-    costs and rewards and what its agent sees are read from safety_gymnasium.
+    It runs the agents Point, Car, Racecar, Doggo and Ant, and the tasks Goal, Button, Push, Circle and Run. The objects
+    of a world, its costs, rewards and observations are read from safety_gymnasium.
 
-    Without tasks, world i draws its layouts from a stream seeded with `seed` + i, as Safety-Gymnasium's vector
-    environment does it. `set_tasks` gives row p a task: its layout seed, kept on every reset with all the goals that
-    follow, and parameters that the agent does not observe:
+    Without tasks, world i draws its layouts from a random stream seeded with `seed` + i, as in Safety-Gymnasium's
+    vector environment. `set_tasks` gives row p a task. A task has a layout seed, so that every reset gives the same
+    layout and the same following goals, and parameters that the agent does not observe:
 
-    - `mass`, `damping`, `gear`: factors of the agent's masses and inertias, joint damping and actuator gears;
-    - `goal_x`, `goal_y`, in Goal and Push: where the goal stays, m, whatever else is there. In place of a new goal, the
-      world goes back to the start of the episode each time it is reached, and the episode goes on;
-    - `cost_hazards` and so on for the id's groups that can cost: weights, by default 1 for those that the id constrains
-      and 0 for the others. Where the cost is an indicator, any weight above 0 counts as 1.
+    - `mass`, `damping`, `gear`: factors of the agent's masses and inertias, joint damping and actuator gears.
+    - `goal_x`, `goal_y`, only in Goal and Push: the fixed position of the goal, m, even if other things are there. When
+      the goal is reached, no new goal is drawn: the world goes back to the start of the episode, and the episode
+      continues.
+    - `cost_hazards` and so on, for each group of the id that can cost: weight of its cost. By default it is 1 for the
+      groups that the id constrains and 0 for the others. If the cost is an indicator, any weight above 0 counts as 1.
 
-    Keys, beside those of TaskEnv: ``cost`` (tasks, envs, 1), 0 after a reset, the cost of the step in ("next", "cost"):
-    an indicator, 0 or 1, unless the id's task says otherwise. An action is clipped to the action space where it enters
-    a world; the batch keeps it as the policy drew it. A world whose physics fails ends its episode, truncated, with a
-    cost of 1 and the task's `reward_exception`; `failures` counts them.
+    In addition to the keys of TaskEnv there is ``cost`` (tasks, envs, 1), which is 0 after a reset; the cost of a step
+    is ("next", "cost"). It is an indicator, 0 or 1, unless the id's task defines it otherwise. Actions are clipped to
+    the action space when they are given to a world; the batch keeps them as the policy drew them. If the physics of a
+    world fails, its episode is truncated, with a cost of 1 and the task's `reward_exception` as reward; `failures`
+    counts these episodes.
 
     Args:
         env_id: Safety-Gymnasium id, e.g. SafetyPointGoal1-v0.
-        num_tasks: rows of the batch.
-        num_envs: worlds of each task.
-        horizon: steps of an episode, which the time limit truncates; None for the id's own limit, which is also the
-            most.
-        mode: "exact" gives safety_gymnasium's numbers. "fast" lets vases and boxes sleep while nothing moves them: the
-            same until the first contact with one, the same distribution after it, several times faster.
-        num_threads: threads of the physics, the caller's included; None for one a usable core. It changes no number.
-        seed: of the layouts, while there are no tasks.
-        dtype: of observations, rewards and costs; the physics is float64 throughout.
+        num_tasks: number of rows of the batch.
+        num_envs: number of worlds of each task.
+        horizon: steps after which an episode is truncated, at most the id's own limit; None for the id's own limit.
+        mode: "exact" gives the same numbers as safety_gymnasium. "fast" is several times faster: vases and boxes sleep
+            while nothing moves them. Its numbers are the same until the first contact with one of them, and have the
+            same distribution afterwards.
+        num_threads: threads of the physics, including that of the caller; None for one per usable core. The number does
+            not change any result.
+        seed: seed of the layouts as long as no tasks are set.
+        dtype: dtype of observations, rewards and costs; the physics always uses float64.
         hidden: names of groups whose lidar is left out of the observation, e.g. ("goal",).
         observe_position: whether x and y of the agent, m, are appended to the observation.
-        start: where the agent starts in every world, x and y, m, and heading, rad; None for anywhere.
-        reveal: see TaskEnv; it takes tasks.
+        start: pose in which the agent starts in every world: x and y, m, and heading, rad; None for a random one.
+        reveal: see TaskEnv; it needs tasks.
 
     Attributes:
         cost_groups: names of the groups that can cost.
 
     Raises:
-        UserError: Safety-Gymnasium is missing or has no such id, the engine does not run it (UnsupportedTaskError), or
-            an argument is out of its range.
+        UserError: Safety-Gymnasium is missing or has no such id, the engine does not run the id (UnsupportedTaskError),
+            or an argument is out of its range.
     """
 
     def __init__(
@@ -149,6 +152,6 @@ class NavigationEnv(TaskEnv):
         return found.set("observation", self._with_revealed(found["observation"]))
 
     def _set_seed(self, seed: int | None) -> None:
-        """Seeds the layouts of worlds without a task; a task's layout seed decides everything that its worlds draw."""
+        """Seed the layouts of worlds without a task; a task's layout seed determines all that its worlds draw."""
         if seed is not None:
             self.worlds.seed_streams(seed)

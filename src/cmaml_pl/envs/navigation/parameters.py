@@ -1,4 +1,4 @@
-"""What tells the worlds of one task from another's beside the layout: `Task.parameters` as arrays."""
+"""Reads `Task.parameters`, in which tasks can differ besides their layout, into arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.task import Task
 
 FACTORS = ("mass", "damping", "gear")
-"""Factors of the agent's masses and inertias, joint damping and actuator gears."""
+"""Names of the factors of the agent's masses and inertias, joint damping and actuator gears."""
 GOAL = ("goal_x", "goal_y")
-"""Where the goal stays, m."""
+"""Names of the coordinates of a fixed goal, m."""
 COST_PREFIX = "cost_"
-"""Before the name of a group: the weight of its cost."""
-_LEAST_FACTOR, _MOST_FACTOR = 0.05, 20.0  # beyond, the models' time steps are too coarse or nothing moves
+"""This prefix and the name of a group are the name of the weight of the group's cost."""
+_LEAST_FACTOR, _MOST_FACTOR = 0.05, 20.0  # beyond these, the models' time steps are too coarse, or nothing moves
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Parameters:
     """The parameters of n tasks, or of n worlds.
 
     Attributes:
-        factors: in the order of FACTORS, (n, 3).
-        goals: where goals stay, (n, 2), m; NaN where Safety-Gymnasium draws them.
-        weights: of the groups that can cost, in the order of `Definition.costly`, (n, groups).
+        factors: factors in the order of FACTORS, (n, 3).
+        goals: positions of fixed goals, m, (n, 2); NaN if Safety-Gymnasium draws the goals.
+        weights: cost weights of the groups that can cost, in the order of `Definition.costly`, (n, groups).
     """
 
     factors: Array
@@ -36,7 +36,7 @@ class Parameters:
 
 
 def own_parameters(definition: Definition, num_worlds: int) -> Parameters:
-    """Worlds as Safety-Gymnasium makes them."""
+    """The parameters of `num_worlds` worlds as Safety-Gymnasium defines them."""
     return Parameters(
         factors=np.ones((num_worlds, len(FACTORS))),
         goals=np.full((num_worlds, len(GOAL)), np.nan),
@@ -45,11 +45,11 @@ def own_parameters(definition: Definition, num_worlds: int) -> Parameters:
 
 
 def read_parameters(definition: Definition, tasks: Sequence[Task]) -> Parameters:
-    """The tasks' parameters; what a task does not give stays Safety-Gymnasium's own.
+    """The tasks' parameters; a parameter that a task does not give has Safety-Gymnasium's own value.
 
     Raises:
-        UserError: names a parameter that the engine does not know, that the task's id has no use for, or that is out of
-            range.
+        UserError: the engine does not know a parameter, the task's id does not have it, or it is out of range; the
+            message names it.
     """
     parameters = own_parameters(definition, len(tasks))
     costs = [COST_PREFIX + group.name for group in definition.costly]
@@ -78,12 +78,12 @@ def read_parameters(definition: Definition, tasks: Sequence[Task]) -> Parameters
 
 
 def _has_goal(definition: Definition) -> bool:
-    """Whether there is a goal that can be put elsewhere: where buttons are, the goal is one of them."""
+    """Whether the task has a goal whose position can be set; in a task with buttons, one of these is the goal."""
     return definition.group("goal") is not None and definition.group("buttons") is None
 
 
 def _expected(name: str, value: float) -> str | None:
-    """What a value should have been; None where it is right."""
+    """A description of the allowed values; None if `value` is allowed."""
     if name in FACTORS:
         in_range = _LEAST_FACTOR <= value <= _MOST_FACTOR
         return None if in_range else f"a factor from {_LEAST_FACTOR} to {_MOST_FACTOR} (1 leaves the agent as it is)"

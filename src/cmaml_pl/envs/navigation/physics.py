@@ -1,4 +1,4 @@
-"""The physics of many worlds, stepped in threads by MuJoCo's own batch."""
+"""The physics of many worlds; MuJoCo's own batch steps them in threads."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cmaml_pl.envs.navigation.definition import Definition
 
 Array = NDArray[np.float64]
 Worlds = NDArray[np.intp]
-"""Numbers of some worlds, ascending and unique."""
+"""Indices of some worlds, ascending and unique."""
 
 _FATAL = [
     int(warning)
@@ -23,39 +23,39 @@ _FATAL = [
         mujoco.mjtWarning.mjWARN_CNSTRFULL,
     )
 ]
-"""Warnings after which a world's numbers mean nothing: it diverged, or ran out of memory for contacts."""
+"""MuJoCo's warnings after which a world's numbers are meaningless: it diverged, or ran out of memory for contacts."""
 _SLEEP_TOLERANCE = 1e-6
-"""Speed below which a thing may fall asleep, in MuJoCo's unit. MuJoCo's default, 1e-4, is just the speed in m/s from
-which a vase costs: vases that creep after a push stopped costing too early (docs/performance.md). 1e-6 is as fast."""
+"""Speed below which a thing may fall asleep, in MuJoCo's unit. A vase costs from 1e-4 m/s on, which is also MuJoCo's
+default: with it, vases that creep after a push stopped costing too early (docs/performance.md). 1e-6 is as fast."""
 
 _SETTLING_STEPS = 1000
-"""Physics steps until nothing moves any more; Safety-Gymnasium's vases need about 100 to be slower than 1e-6 m/s."""
+"""Physics steps after which nothing moves any more; Safety-Gymnasium's vases fall below 1e-6 m/s after about 100."""
 
 
 class Physics:
     """The MuJoCo simulations of `num_worlds` worlds, which differ in layout and physical parameters.
 
-    mujoco.batch (since MuJoCo 3.17) is the fastest way that was found to step them: native threads, no Python between
-    worlds, results to the bit those of a loop over one MjData a world. It also spares a sixth of the work by going on
-    from the last mj_forward, see docs/performance.md.
+    mujoco.batch (since MuJoCo 3.17) is the fastest way that was found to step them: it uses native threads and runs no
+    Python between worlds. Its results are equal to the bit to those of a loop with one MjData per world. It also saves
+    a sixth of the work by continuing from the last mj_forward, see docs/performance.md.
 
     Args:
-        definition: of the task.
-        num_worlds: W.
-        num_threads: threads, the caller's included.
+        definition: the task.
+        num_worlds: W, number of worlds.
+        num_threads: number of threads, including that of the caller.
         sleeping: whether things at rest may sleep (MuJoCo's mjENBL_SLEEP).
 
     Attributes:
-        agent_position: (W, 3), m.
-        agent_rotation: from the agent's frame to the world's, (W, 3, 3).
-        body_positions: of all bodies, (W, bodies, 3), m.
+        agent_position: positions of the agents, m, (W, 3).
+        agent_rotation: rotations from the agents' frames to the world's frame, (W, 3, 3).
+        body_positions: positions of all bodies, m, (W, bodies, 3).
         sensors: sensor data, (W, numbers).
     """
 
     def __init__(self, definition: Definition, num_worlds: int, *, num_threads: int, sleeping: bool) -> None:
         self._definition = definition
         model = definition.model
-        # only things lying around ever rest: gremlins are driven, and agents have motors
+        # sleeping helps only if there are things that lie still; gremlins are always driven, and agents have motors
         self._mocaps = [group.settings for group in definition.groups if group.settings.type == "mocaps"]
         if sleeping and not self._mocaps and any(group.bodies is not None for group in definition.groups):
             model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
@@ -74,7 +74,7 @@ class Physics:
             self._body_pos[:, vases.bodies, 2] = _resting_heights(model, vases.bodies)
 
     def _expand_layout(self) -> None:
-        """Let the fields that a layout decides differ between worlds."""
+        """Give each world its own copy of the model fields that depend on the layout."""
         model = self._definition.model
         self._body_pos, self._body_quat = self._batch.expand("body_pos"), self._batch.expand("body_quat")
         self._qpos0 = self._batch.expand("qpos0")
@@ -88,7 +88,7 @@ class Physics:
         self._free_qpos = model.jnt_qposadr[joints[free]]
 
     def _expand_agent(self) -> None:
-        """Let the agents' physical parameters differ between worlds."""
+        """Give each world its own copy of the agent's physical parameters."""
         model = self._definition.model
         bodies = np.flatnonzero(model.body_rootid == self._agent)
         dofs = np.flatnonzero(np.isin(model.dof_bodyid, bodies))
@@ -102,15 +102,15 @@ class Physics:
             self._scaled.append((self._batch.expand(name), rows, getattr(model, name)[rows], factor))
 
     def place(self, worlds: Worlds, positions: Array, rotations: Array, factors: Array) -> None:
-        """Start chosen worlds from new layouts, at time 0.
+        """Start the given worlds from new layouts, at time 0.
 
-        What MuJoCo's compiler derives from a layout is derived anew by mj_setConst, to the same bits.
+        mj_setConst computes anew what MuJoCo's compiler derives from a layout; the results are equal to the bit.
 
         Args:
-            worlds: n of them.
-            positions: of all things, (n, things, 2), m.
-            rotations: of all things about the vertical axis, (n, things), rad.
-            factors: of the agents' masses (inertia with them), joint damping and actuator gears, (n, 3).
+            worlds: indices of n worlds.
+            positions: positions of all things, m, (n, things, 2).
+            rotations: rotations of all things about the vertical axis, rad, (n, things).
+            factors: factors of the agents' masses and inertias, joint damping and actuator gears, (n, 3).
         """
         if not self._scaled and (factors != 1.0).any():
             self._expand_agent()
@@ -123,38 +123,38 @@ class Physics:
             self._qpos0[worlds, address : address + 3] = self._body_pos[worlds, body]
             self._qpos0[worlds, address + 3 : address + 7] = self._body_quat[worlds, body]
         if self._weld is not None:
-            self._weld[worlds, :, 3:10] = 0.0  # zero asks mj_setConst for the relative pose of the new layout
+            self._weld[worlds, :, 3:10] = 0.0  # zero lets mj_setConst compute the relative pose of the new layout
         self._batch.set_const(worlds)
         self.restart(worlds)
 
     def restart(self, worlds: Worlds) -> None:
-        """Put everything in chosen worlds back to where it was placed, at time 0."""
+        """Put everything in the given worlds back to where it was placed, at time 0."""
         self._batch.reset(worlds)
 
     def set_joints(self, worlds: Worlds, qpos: Array) -> None:
-        """Move the joints of chosen worlds, (n, nq)."""
+        """Set the joint positions of n given worlds to `qpos`, (n, nq)."""
         self._batch.qpos[worlds] = qpos
         self._batch.forward(worlds)
 
     def joints(self, world: int) -> Array:
-        """Qpos of a world, (nq,), a copy."""
+        """A copy of the joint positions qpos of a world, (nq,)."""
         qpos: Array = self._batch.qpos[world].copy()
         return qpos
 
     def geometry(self, world: int) -> Array:
-        """Where the geoms of a world are: positions, m, and rotations to the world's frame, (geoms, 3 + 9)."""
+        """Positions, m, and rotations to the world's frame of the geoms of a world, (geoms, 3 + 9)."""
         parts = [self._batch.bind(name)[world] for name in ("geom_xpos", "geom_xmat")]
         geometry: Array = np.concatenate(parts, axis=1)
         return geometry
 
     def step(self, actions: Array) -> NDArray[np.bool_]:
-        """One environment step of all worlds: the control is held for all of its physics steps.
+        """Step all worlds once; the actions are held for all physics steps of this environment step.
 
         Args:
-            actions: (W, A), within the actuators' ranges.
+            actions: actions, (W, A), within the actuators' ranges.
 
         Returns:
-            Which worlds failed, (W,).
+            Whether the physics of each world failed, bool, (W,).
         """
         self._batch.ctrl = actions
         failed = np.zeros(len(actions), np.bool_)
@@ -171,7 +171,7 @@ class Physics:
         return failed
 
     def _mocap_positions(self) -> Array:
-        """Where gremlins are dragged to before each physics step (Gremlins.move), (W, frameskip, 3 * mocaps)."""
+        """Positions, m, to which Gremlins.move drags gremlins in each physics step, (W, frameskip, 3 * mocaps)."""
         time = self._batch.time[:, None].copy()
         positions = []
         for _ in range(self._frameskip):
@@ -199,10 +199,11 @@ class Physics:
 
 
 def _resting_heights(model: mujoco.MjModel, bodies: NDArray[np.intp]) -> Array:
-    """Heights at which vases come to rest, (bodies,), m: less than 0.1 mm below where Safety-Gymnasium puts them.
+    """Heights at which vases come to rest, m, (bodies,): less than 0.1 mm below where Safety-Gymnasium puts them.
 
-    Sinking in, they would stay awake for eight environment steps, each ten times as long as one in which they sleep.
-    Nothing observed, rewarded or costly depends on their height (it does on that of the box of Push).
+    Vases that start higher sink and stay awake for eight environment steps; such a step takes ten times as long as one
+    in which they sleep. No observation, reward or cost depends on the height of vases. (The height of the box in Push
+    does matter.)
     """
     data = mujoco.MjData(model)
     mujoco.mj_step(model, data, _SETTLING_STEPS)
@@ -211,7 +212,7 @@ def _resting_heights(model: mujoco.MjModel, bodies: NDArray[np.intp]) -> Array:
 
 
 def _quaternions(angles: Array) -> Array:
-    """Rotations about the vertical axis, (..., 4), normalised as MuJoCo's compiler does it."""
+    """Quaternions of rotations about the vertical axis, (..., 4), normalised as by MuJoCo's compiler; angles in rad."""
     zero = np.zeros_like(angles)
     quaternions = np.stack([np.cos(angles / 2), zero, zero, np.sin(angles / 2)], axis=-1)
     for quaternion in quaternions.reshape(-1, 4):

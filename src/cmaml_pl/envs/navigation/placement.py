@@ -1,4 +1,4 @@
-"""Where the things of a world are placed: the numbers that Safety-Gymnasium's RandomGenerator draws, faster."""
+"""Places the things of a world; it draws the same numbers as Safety-Gymnasium's RandomGenerator, but faster."""
 
 import math
 from bisect import bisect_right
@@ -13,45 +13,47 @@ Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
 """x and y of the lower left corner, x and y of the upper right one, m."""
 
-_LAYOUT_TRIES, _THING_TRIES, _GOAL_TRIES = 10_000, 100, 10_000  # those of safety_gymnasium
+_LAYOUT_TRIES, _THING_TRIES, _GOAL_TRIES = 10_000, 100, 10_000  # as in safety_gymnasium
 _SINGLE_TRIES, _BLOCK_TRIES = 4, 96
-"""Points that are tried one by one, which mostly is enough, and then at once: a crowded layout takes thousands."""
+"""The first 4 points are tried one by one, which mostly is enough, and then 96 at a time: a crowded layout can take
+thousands."""
 
 
 class _Draws:
-    """The uniform numbers that a legacy generator will draw next, looked at before they are drawn.
+    """Gives the uniform numbers that a legacy generator will draw next, without knowing how many will be used.
 
     Args:
-        rng: left by `settle` where it would be if the numbers that were used had been drawn from it, and no others.
+        rng: the generator. After `settle` it is in the state in which drawing exactly the used numbers would leave it.
     """
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self._rng, self._start = rng, rng.get_state(legacy=False)
         self._numbers, self._used = rng.random_sample(256), 0
-        self._before = 0  # numbers that were used and dropped
+        self._before = 0  # count of used numbers that are no longer in _numbers
 
     def peek(self, count: int) -> NDArray[np.float64]:
-        """The next numbers, (count,)."""
+        """The next `count` numbers, (count,); they do not count as used yet."""
         if len(self._numbers) - self._used < count:
             self._numbers = np.concatenate([self._numbers[self._used :], self._rng.random_sample(4096)])
             self._before, self._used = self._before + self._used, 0
         return self._numbers[self._used : self._used + count]
 
     def use(self, count: int) -> None:
-        """Go on behind the next `count` numbers."""
+        """Mark the next `count` numbers as used."""
         self._used += count
 
     def settle(self) -> None:
-        """Draw from the generator what was used."""
+        """Put the generator into the state after drawing the used numbers."""
         self._rng.set_state(self._start)
         self._rng.random_sample(self._before + self._used)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a thing may be: rectangles with the cumulated shares of their areas, and the distance to keep.
+    """The region in which a thing may be placed: rectangles, the cumulated shares of their areas, and a keepout radius.
 
-    A point is made of `numbers` uniform numbers, of which the first of three chooses among several rectangles.
+    A point is computed from `numbers` uniform numbers: two for one rectangle; three for several rectangles, of which
+    the first number chooses one.
     """
 
     rectangles: tuple[Rectangle, ...]
@@ -60,13 +62,13 @@ class _Place:
     numbers: int
 
     def point(self, numbers: Sequence[float]) -> Point:
-        """What RandomGenerator.draw_placement makes of `self.numbers` uniform numbers."""
+        """The point, m, that RandomGenerator.draw_placement computes from `self.numbers` uniform numbers."""
         # RandomState.choice draws one number, RandomState.uniform is low + (high - low) * number
         x_min, y_min, x_max, y_max = self.rectangles[bisect_right(self.shares, numbers[0]) if self.numbers == 3 else 0]
         return x_min + (x_max - x_min) * numbers[-2], y_min + (y_max - y_min) * numbers[-1]
 
     def points(self, numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The same for many points at once: x and y, (n,) each, of (n * self.numbers,)."""
+        """The same for n points at once: x and y, (n,) each, from uniform numbers (n * self.numbers,)."""
         rows = numbers.reshape(-1, self.numbers)
         chosen = np.searchsorted(self.shares, rows[:, 0], side="right") if self.numbers == 3 else 0
         x_min, y_min, x_max, y_max = np.array(self.rectangles)[chosen].T
@@ -76,11 +78,11 @@ class _Place:
 class Placer:
     """Samples layouts and goals.
 
-    Every draw is made in the order of safety_gymnasium.utils.random_generator, from the same legacy generator: the same
-    seed gives the same layout and the same goals after it.
+    The draws are made in the same order as in safety_gymnasium.utils.random_generator, and from the same legacy
+    generator. So the same seed gives the same layout and the same goals after it.
 
     Args:
-        conf: the task's `placements_conf`, with its placements built.
+        conf: the task's `placements_conf`, whose placements must be built already.
     """
 
     def __init__(self, conf: Any) -> None:
@@ -91,7 +93,7 @@ class Placer:
         self._goal = list(conf.placements).index("goal") if "goal" in conf.placements else None
 
     def layout(self, rng: np.random.RandomState) -> list[Point] | None:
-        """One point for each thing, none too near to another; None if that fails too often."""
+        """One point for each thing, with the required distances between them; None if this fails too often."""
         draws = _Draws(rng)
         found = None
         for _ in range(_LAYOUT_TRIES):
@@ -111,7 +113,7 @@ class Placer:
         return layout
 
     def goal(self, rng: np.random.RandomState, layout: list[Point]) -> Point | None:
-        """A new goal, away from where the other things of `layout` are; None if that fails too often."""
+        """A new point for the goal, away from the other things of `layout`; None if this fails too often."""
         assert self._goal is not None
         others = layout[: self._goal] + layout[self._goal + 1 :]
         places = self._places[: self._goal] + self._places[self._goal + 1 :]
@@ -123,7 +125,10 @@ class Placer:
     def _free_point(
         self, draws: _Draws, place: _Place, layout: list[Point], places: list[_Place], tries: int
     ) -> Point | None:
-        """A point of `place` away from `layout`, whose things may be in `places`; None after `tries` points."""
+        """A point of `place` that keeps its distance from the points in `layout`; None after `tries` points.
+
+        `places[i]` belongs to `layout[i]` and gives the keepout radius of that thing.
+        """
         distances = [other.keepout + self._margin + place.keepout for other in places[: len(layout)]]
         for _ in range(min(tries, _SINGLE_TRIES)):
             x, y = place.point(draws.peek(place.numbers).tolist())

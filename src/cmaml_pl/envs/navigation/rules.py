@@ -1,7 +1,7 @@
 """Rewards and costs of the tasks, for all worlds at once.
 
-Each formula is that of the class in safety_gymnasium that the docstring names; sizes, weights and thresholds are read
-from the task's objects. Goals are drawn elsewhere, by NavigationWorlds.
+Each formula is that of the class in safety_gymnasium that the docstring names. Sizes, weights and thresholds are read
+from the objects of safety_gymnasium's task. New goals are not drawn here, but by NavigationWorlds.
 """
 
 from abc import ABC, abstractmethod
@@ -16,19 +16,22 @@ Flags = NDArray[np.bool_]
 
 
 class Rule(ABC):
-    """A task's reward: what the agent is to do."""
+    """The reward of a task, and when its goal is reached."""
 
     @abstractmethod
     def aim(self, worlds: Worlds) -> None:
-        """Count progress from here in chosen worlds: at the start of an episode and whenever a goal is new."""
+        """Measure progress in the given worlds from their current state on.
+
+        It is called at the start of an episode and after every new goal.
+        """
 
     @abstractmethod
     def reward(self) -> tuple[Array, Flags]:
-        """Reward of the step and whether the goal was reached, (W,) each."""
+        """The reward of the last step, and whether the goal was reached, (W,) each."""
 
 
 class GoalRule(Rule):
-    """GoalLevel0: progress toward the goal, and a bonus in it."""
+    """GoalLevel0: progress toward the goal, and a bonus when the agent is in it."""
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array) -> None:
         self._settings = _required(definition, "goal").settings
@@ -56,8 +59,9 @@ class ButtonRule(Rule):
     """ButtonLevel0: progress toward the button that is the goal, and a bonus for touching it.
 
     Attributes:
-        target: number of the button that is the goal, (W,).
-        timer: steps for which buttons are neither seen nor cost, after a button was pressed, (W,).
+        target: index of the button that is the goal, (W,).
+        timer: remaining steps in which buttons are neither observed nor cost, (W,); it starts when the goal button is
+            pressed.
     """
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array) -> None:
@@ -74,7 +78,7 @@ class ButtonRule(Rule):
 
     @property
     def touched(self) -> Array:
-        """Contacts of the agent with each button, (W, buttons)."""
+        """Number of contacts of the agent with each button, (W, buttons)."""
         return self._physics.sensors[:, self._touch]
 
     def _distance(self) -> Array:
@@ -95,12 +99,12 @@ class ButtonRule(Rule):
         return reward, reached
 
     def tick(self) -> None:
-        """Let a step of the timer pass."""
+        """Count the timer down by one step."""
         self.timer = np.maximum(0, self.timer - 1)
 
 
 class PushRule(Rule):
-    """PushLevel0: progress toward the box and of the box toward the goal, and a bonus with the box in it."""
+    """PushLevel0: progress of the agent toward the box and of the box toward the goal, and a bonus for reaching it."""
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array) -> None:
         goal, box = _required(definition, "goal"), _required(definition, "push_box")
@@ -112,7 +116,7 @@ class PushRule(Rule):
         self._last_goal: Array = np.zeros(len(positions))
 
     def _distances(self) -> tuple[Array, Array]:
-        """From the agent to the box and from the box to the goal, in space, (W,) each, m."""
+        """Distances from the agent to the box and from the box to the goal, in three dimensions, m, (W,) each."""
         box = self._physics.body_positions[:, self._box_body]
         height = np.full((len(box), 1), self._goal_height)
         return _length(box - self._physics.agent_position), _length(box - np.concatenate([self._goal, height], axis=1))
@@ -138,14 +142,14 @@ class PushRule(Rule):
 
 
 class CircleRule(Rule):
-    """CircleLevel0: speed along the circle, the more the nearer to it."""
+    """CircleLevel0: speed along the circle; it counts more the nearer the agent is to the circle."""
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array) -> None:
         self._radius, self._factor = definition.task.circle.radius, definition.task.reward_factor
         self._physics = physics
 
     def aim(self, worlds: Worlds) -> None:
-        """See Rule; speed counts, not progress."""
+        """See Rule; nothing to do, because this reward depends on speed, not on progress."""
 
     def reward(self) -> tuple[Array, Flags]:
         """See Rule."""
@@ -184,9 +188,9 @@ def make_rule(definition: Definition, physics: Physics, positions: Array) -> Rul
     """The rule of a task.
 
     Args:
-        definition: of the task.
-        physics: of the worlds.
-        positions: of all things, (W, things, 2), m; goals move in it.
+        definition: the task.
+        physics: the physics of the worlds.
+        positions: positions of all things, m, (W, things, 2); the rule keeps this array, in which goals move later.
     """
     from safety_gymnasium import tasks
 
@@ -202,17 +206,17 @@ def make_rule(definition: Definition, physics: Physics, positions: Array) -> Rul
 
 
 class Costs:
-    """BaseTask.calculate_cost: the sum over a task's objects of what they cost in a step, weighted by kind.
+    """BaseTask.calculate_cost: the sum of the costs of a task's objects in a step, with a weight for each kind.
 
     Args:
-        definition: of the task.
-        physics: of the worlds.
-        positions: of all things, (W, things, 2), m.
-        rule: of the task.
+        definition: the task.
+        physics: the physics of the worlds.
+        positions: positions of all things, m, (W, things, 2).
+        rule: the rule of the task.
 
     Attributes:
-        weights: of the groups that can cost, in the order of `Definition.costly`, (W, groups); at first
-            Safety-Gymnasium's own, 1 for a constrained group and 0 for another.
+        weights: weights of the groups that can cost, in the order of `Definition.costly`, (W, groups). At first they
+            are Safety-Gymnasium's own: 1 for a constrained group, 0 for another one.
     """
 
     def __init__(self, definition: Definition, physics: Physics, positions: Array, rule: Rule) -> None:
@@ -222,7 +226,7 @@ class Costs:
         self._indicator = definition.task.cost_conf.constrain_indicator
 
     def cost(self) -> Array:
-        """Cost of the step, (W,): 1 where any object costs, 0 elsewhere, unless the task counts the amount."""
+        """Cost of the step, (W,): 1 if any object costs, otherwise 0; the amount itself if the task is set so."""
         total = np.zeros(len(self._positions))
         for group, weight in zip(self._groups, self.weights.T, strict=True):
             if weight.any():
@@ -237,7 +241,7 @@ class Costs:
             inside: Array = (np.maximum(0.0, settings.size - distance) * settings.cost).sum(axis=1)
             return inside
         if kind == "Sigwalls":
-            outside = np.abs(agent[:, : settings.num // 2]) > settings.locate_factor  # two walls bound x, four y too
+            outside = np.abs(agent[:, : settings.num // 2]) > settings.locate_factor  # 2 walls bound x, 4 bound x and y
             beyond: Array = outside.any(axis=1).astype(np.float64)
             return beyond
         touched = self._physics.sensors[:, group.touch]
@@ -257,7 +261,7 @@ class Costs:
 
 
 def own_weights(definition: Definition) -> Array:
-    """Safety-Gymnasium's own weights of the groups that can cost: is_constrained, as 0 or 1, (groups,)."""
+    """Safety-Gymnasium's own weights of the groups that can cost, (groups,): its is_constrained as 0 or 1."""
     return np.array([float(group.settings.is_constrained) for group in definition.costly])
 
 
@@ -268,5 +272,5 @@ def _required(definition: Definition, name: str) -> Group:
 
 
 def _length(vectors: Array) -> Array:
-    length: Array = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))  # far faster than sum() over a short axis
+    length: Array = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))  # much faster than sum() for a short axis
     return length

@@ -1,4 +1,4 @@
-"""What the agents observe, for all worlds at once."""
+"""Computes the agents' observations, for all worlds at once."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from cmaml_pl.envs.navigation.physics import Array, Physics
 
 
 class Observer:
-    """Fills observations in the order of the task's observation space.
+    """Computes observations whose components are in the order of the task's observation space.
 
     Args:
-        definition: of the task.
-        physics: of the worlds.
-        observe_position: whether x and y of the agent, m, follow as the last two components.
+        definition: the task.
+        physics: the physics of the worlds.
+        observe_position: whether x and y of the agent, m, are appended as the last two components.
 
     Attributes:
-        size: D, components of an observation.
+        size: D, number of components of an observation.
     """
 
     def __init__(self, definition: Definition, physics: Physics, *, observe_position: bool = False) -> None:
@@ -28,10 +28,10 @@ class Observer:
         self._alias = definition.task.lidar_conf.alias
         agent, model = definition.task.agent, definition.model
         sensors = agent.sensor_info
-        self._readings: list[tuple[slice, slice]] = []  # from sensor data to observation
+        self._readings: list[tuple[slice, slice]] = []  # columns of the sensor data, columns of the observation
         self._angles: list[tuple[slice, slice]] = []
         self._rotations: list[tuple[slice, slice]] = []
-        self._lidars: list[tuple[slice, slice, str]] = []  # things, observation, name of the group
+        self._lidars: list[tuple[slice, slice, str]] = []  # rows of the things, columns of the observation, group name
         at = 0
         for name, space in definition.task.obs_info.obs_space_dict.spaces.items():
             size = int(np.prod(space.shape))
@@ -50,7 +50,7 @@ class Observer:
             elif name in sensors.ballquat_names and split:
                 self._rotations.append((slice(first, last), columns))
             else:
-                first += 2 if name == sensors.freejoint_pos_name else 0  # of a position the height alone is observed
+                first += 2 if name == sensors.freejoint_pos_name else 0  # only the height of a position is observed
                 self._readings.append((slice(first, last), columns))
         self.size = at + (2 if observe_position else 0)
 
@@ -58,8 +58,8 @@ class Observer:
         """Observations of all worlds, (W, D).
 
         Args:
-            positions: of all things, (W, things, 2), m.
-            hidden: names of groups whose lidar reads 0 in some worlds, with those worlds, (W,).
+            positions: positions of all things, m, (W, things, 2).
+            hidden: name of a group -> worlds in which its lidar reads 0, bool, (W,).
         """
         data = self._physics.sensors
         observation = np.empty((len(data), self.size))
@@ -82,11 +82,11 @@ class Observer:
     def _lidar(self, positions: Array) -> Array:
         """Closeness of each thing in each bin of the pseudo lidar, (things, W, bins).
 
-        BaseTask._obs_lidar_pseudo: a thing fills the bin of its direction, and its neighbours by how near to them the
-        direction is.
+        As in BaseTask._obs_lidar_pseudo, a thing fills the bin of its direction. With aliasing it also fills the two
+        neighbouring bins in part: the nearer its direction is to a neighbour, the more.
         """
         agent, rotation = self._physics.agent_position.T, self._physics.agent_rotation.transpose(1, 2, 0)
-        (x, y), z = np.ascontiguousarray(positions.T) - agent[:2, None], -agent[2]  # all that follows runs along worlds
+        (x, y), z = np.ascontiguousarray(positions.T) - agent[:2, None], -agent[2]  # from here on worlds are last
         ego_x, ego_y = (x * rotation[0, i] + y * rotation[1, i] + z * rotation[2, i] for i in (0, 1))
         distance = np.sqrt(ego_x**2 + ego_y**2)
         if self._max_dist is None:
@@ -108,7 +108,7 @@ class Observer:
 
 
 def _rotation_matrix(quaternion: Array) -> Array:
-    """mju_quat2Mat of (W, 4), row by row, (W, 9)."""
+    """Rotation matrices, row by row, (W, 9), of quaternions (W, 4), as by mju_quat2Mat."""
     w, x, y, z = np.moveaxis(quaternion, -1, 0)
     rows: list[Any] = [
         w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y),

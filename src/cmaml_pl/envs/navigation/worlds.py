@@ -1,4 +1,4 @@
-"""Many worlds of one Safety-Gymnasium navigation task, in NumPy."""
+"""Runs many worlds of one Safety-Gymnasium navigation task, in NumPy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,23 +16,24 @@ from cmaml_pl.envs.navigation.sensing import Observer
 from cmaml_pl.errors import UserError
 
 EXCEPTION_COST = 1.0
-"""Cost of a step in which the physics failed: what Safety-Gymnasium reports as `cost_exception`."""
+"""Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""
 _ANT_ALIVE_ABOVE = 0.08
-"""Height of its body below which an Ant's episode ends, m: Ant.is_alive in safety_gymnasium."""
+"""An Ant's episode ends when its body is at or below this height, m (Ant.is_alive in safety_gymnasium)."""
 _MOST_STARTS = 10_000
-"""Starts that are remembered, 3 KiB each."""
+"""Largest number of starts that are kept; each takes 3 KiB."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """How an episode starts, and what its world draws afterwards.
+    """The random choices with which an episode starts, and the state of the random stream after them.
 
     Attributes:
-        positions: of all things, (things, 2), m; the goal's is the second one drawn, as Safety-Gymnasium does it.
-        rotations: of all things about the vertical axis, (things,), rad.
-        target: number of the button that is the goal, 0 elsewhere.
-        joints: where the agent puts its own joints, (columns of qpos,).
-        stream: state of the generator after these draws.
+        positions: positions of all things, m, (things, 2). The goal is drawn twice, as in Safety-Gymnasium, and this
+            is its second position.
+        rotations: rotations of all things about the vertical axis, rad, (things,).
+        target: index of the button that is the goal; 0 in tasks without buttons.
+        joints: positions of the agent's own joints, (columns of qpos,).
+        stream: state of the random generator after these draws.
     """
 
     positions: Array
@@ -44,13 +45,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one step of all worlds gave.
+    """The result of one step of all worlds.
 
     Attributes:
-        reward: (W,).
-        cost: (W,).
-        terminated: (W,).
-        truncated: (W,).
+        reward: reward, (W,).
+        cost: cost, (W,).
+        terminated: whether the episode ended for good, (W,).
+        truncated: whether the time limit or failed physics ended the episode, (W,).
         reached: whether a goal was reached, (W,).
         failed: whether the physics failed, (W,).
     """
@@ -64,21 +65,22 @@ class Outcome:
 
 
 class NavigationWorlds:
-    """Worlds that behave as safety_gymnasium's, each with its own random stream.
+    """Worlds that behave like those of safety_gymnasium, each with its own random stream.
 
     Args:
-        definition: of the task.
-        num_worlds: W.
+        definition: the task.
+        num_worlds: W, number of worlds.
         horizon: steps after which an episode is truncated.
-        num_threads: threads of the physics.
+        num_threads: number of threads of the physics.
         sleeping: whether things at rest may sleep.
         observe_position: whether the agent's position is observed.
 
     Attributes:
-        positions: of all things, the agent first, (W, things, 2), m.
-        layout_seeds: seed of each world's next resets, (W,); None where a world goes on with its stream.
-        parameters: of the worlds from their next resets on. Where a goal stays, reaching it brings the world back to
-            the start of its episode, but for the steps that are left; elsewhere a new goal is drawn.
+        positions: positions of all things, the agent first, m, (W, things, 2).
+        layout_seeds: seed of each world's next resets, (W,); a world with None continues with its random stream.
+        parameters: parameters of the worlds, which hold from the next reset of a world on. If the goal is fixed,
+            reaching it brings the world back to the start of its episode, but does not reset the count of steps;
+            otherwise a new goal is drawn.
     """
 
     def __init__(
@@ -109,18 +111,18 @@ class NavigationWorlds:
         self._streams = [np.random.RandomState(0) for _ in range(num_worlds)]
         self._starts: dict[int, Start] = {}
         self._steps = np.zeros(num_worlds, np.intp)
-        self._behind = np.zeros(num_worlds, np.intp)  # steps whose draw a stream still has to make
+        self._behind = np.zeros(num_worlds, np.intp)  # steps whose draws a stream has not made yet, see _catch_up
 
     def seed_streams(self, seed: int) -> None:
-        """World i goes on with a stream seeded with `seed` + i, as Safety-Gymnasium's vector environment does it."""
+        """Seed the random stream of world i with `seed` + i, as Safety-Gymnasium's vector environment does."""
         self._streams = [np.random.RandomState((seed + i) % 2**32) for i in range(len(self._streams))]
         self._behind[:] = 0
 
     def reset(self, worlds: Worlds) -> None:
-        """Start new episodes in chosen worlds.
+        """Start new episodes in the given worlds.
 
         Raises:
-            UserError: a layout seed has no valid layout, or a goal is where the agent starts.
+            UserError: a layout seed has no valid layout, or a fixed goal is where the agent starts.
         """
         starts = [self._start(world) for world in worlds]
         self._steps[worlds] = self._behind[worlds] = 0
@@ -134,7 +136,7 @@ class NavigationWorlds:
             self._rule.target[worlds] = [start.target for start in starts]
         self._begin(worlds)
         if isinstance(self._rule, ButtonRule):
-            self._rule.timer[worlds] = 0  # at the start buttons are in sight
+            self._rule.timer[worlds] = 0  # at the start of an episode buttons are observed
         costly = worlds[self._costs.cost()[worlds] > 0]
         if len(costly):
             raise self._no_layout(costly[0], "the agent would start at a cost")
@@ -145,14 +147,14 @@ class NavigationWorlds:
             raise UserError(f"The goal_x = {x:g}, goal_y = {y:g} of a task is reached before a step is taken: move it.")
 
     def _set_goals(self, worlds: Worlds) -> None:
-        """Put the goals that stay to where they stay."""
+        """Put the fixed goals of the given worlds to their positions."""
         goals = self.parameters.goals[worlds]
         self._goal_stays[worlds] = stays = ~np.isnan(goals[:, 0])
         if self._goal is not None:
             self.positions[worlds[stays], self._goal.rows.start] = goals[stays]
 
     def _begin(self, worlds: Worlds) -> None:
-        """What follows in chosen worlds when all has been put to its place."""
+        """Begin the episodes of the given worlds, in which all things are already in place."""
         if len(self._joints):
             qpos = np.stack([self.physics.joints(world) for world in worlds])
             qpos[:, self._joints] = self._start_joints[worlds]
@@ -161,7 +163,10 @@ class NavigationWorlds:
         self._rule.aim(worlds)
 
     def _start(self, world: int) -> Start:
-        """Draw what Builder.reset draws, in its order; a layout seed's draws are made once."""
+        """The start of a world's next episode, with the same draws and in the same order as Builder.reset.
+
+        The start of a layout seed is drawn only once and then kept.
+        """
         seed = self.layout_seeds[world]
         if seed in self._starts:
             start = self._starts[seed]
@@ -194,7 +199,7 @@ class NavigationWorlds:
         elif isinstance(self._rule, ButtonRule):
             target = int(rng.choice(self._rule.settings.num))
         task.random_generator.random_generator = rng
-        task.agent.reset()  # moves its joints in the scratch data
+        task.agent.reset()  # this moves the agent's joints in the scratch data
         joints = self._scratch.qpos[self._joints].copy()
         return Start(np.array(layout), np.array(rotations), target, joints, rng.get_state(legacy=False))
 
@@ -207,16 +212,16 @@ class NavigationWorlds:
         )
 
     def step(self, actions: Array) -> Outcome:
-        """One step of all worlds.
+        """Step all worlds once.
 
         Args:
-            actions: (W, A), within the action space.
+            actions: actions, (W, A), within the action space.
         """
         failed = self.physics.step(actions)
         self._locate(slice(None))
         self._behind += 1
         task, rule = self.definition.task, self._rule
-        with np.errstate(invalid="ignore"):  # what diverged may hold NaN
+        with np.errstate(invalid="ignore"):  # a world whose physics failed may have NaN
             reward, reached = rule.reward()
             cost = self._costs.cost()
         if task.reward_conf.reward_clip:
@@ -239,7 +244,7 @@ class NavigationWorlds:
         return Outcome(reward, cost, terminated, truncated, reached, failed)
 
     def _new_goal(self, world: int) -> bool:
-        """Draw a new goal in a world, where its things are now; False if none fits."""
+        """Draw a new goal in a world, away from the current positions of its things; False if no goal fits."""
         self._catch_up(world)
         rng = self._streams[world]
         if isinstance(self._rule, ButtonRule):
@@ -253,19 +258,22 @@ class NavigationWorlds:
         return True
 
     def _go_back(self, worlds: Worlds) -> None:
-        """Bring chosen worlds back to the start of their episodes."""
+        """Bring the given worlds back to the start of their episodes."""
         if len(worlds):
             self.physics.restart(worlds)
             self._begin(worlds)
 
     def _catch_up(self, world: int) -> None:
-        """Make the draws of the frame skip, one a step, that Safety-Gymnasium has made by now."""
+        """Make the draws of a world's stream that Safety-Gymnasium makes for the frame skip, one in every step.
+
+        They are made only when the stream is needed next.
+        """
         conf = self.definition.task.sim_conf
         self._streams[world].binomial(conf.frameskip_binom_n, conf.frameskip_binom_p, size=self._behind[world])
         self._behind[world] = 0
 
     def _locate(self, worlds: Worlds | slice) -> None:
-        """Read where the things are that move."""
+        """Read the positions of the agent and of the moving things from the physics."""
         self.positions[worlds, 0] = self.physics.agent_position[worlds, :2]
         for group in self._moving:
             self.positions[worlds, group.rows] = self.physics.body_positions[worlds][:, group.bodies, :2]
@@ -276,13 +284,13 @@ class NavigationWorlds:
         return self.observer.observe(self.positions, hidden)
 
     def named_positions(self) -> dict[str, Array]:
-        """Where the agent and each kind of thing are: name -> (W, things of the kind, 2), m."""
+        """Name -> positions, m, (W, things of the kind, 2), of the agent and each kind of thing."""
         groups = {group.name: self.positions[:, group.rows].copy() for group in self.definition.groups}
         return {"agent": self.positions[:, :1].copy(), **groups}
 
 
 def _own_joints(definition: Definition) -> tuple[mujoco.MjData, NDArray[np.intp]]:
-    """Data in which the agent's own reset moves its joints, and the columns of qpos that it moves."""
+    """MjData in which the agent's own reset moves its joints, and the columns of qpos that this reset changes."""
     from safety_gymnasium.world import Engine
 
     scratch = mujoco.MjData(definition.model)

@@ -1,0 +1,168 @@
+"""The real commands, `python -m cmaml_pl ...`, in processes of their own."""
+
+import atexit
+import contextlib
+import io
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tests.fork_server import NUMBER
+
+from cmaml_pl.cli import main
+
+ROOT = Path(__file__).parents[1]
+FORKS = sys.platform == "linux"
+"""Whether commands are forked; macOS's own libraries do not survive that, so there they are started anew."""
+
+LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:.*\n)*?\S+\.AlreadyJoinedError: .*\n"
+"""What a thread of W&B says, now and then, when a process ends before it; nothing is lost by it."""
+
+
+class Fork:
+    """As much of a subprocess.Popen as is needed here, of a process that the fork server has started."""
+
+    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], output: int) -> None:
+        self.returncode: int | None = None
+        self._status, theirs = os.pipe()
+        request = json.dumps({"command": command, "cwd": str(cwd), "env": dict(env)})
+        socket.send_fds(_fork_server(), [request.encode()], [output, theirs])
+        os.close(theirs)
+        (self.pid,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code when it has ended; subprocess.TimeoutExpired where that takes longer."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a fork", timeout or 0)
+            (self.returncode,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
+            os.close(self._status)
+        return int(self.returncode)
+
+    def poll(self) -> int | None:
+        """Its return code, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def send_signal(self, number: int) -> None:
+        """Unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+@cache
+def _fork_server() -> socket.socket:
+    """The connection to the server of this process, which ends with it."""
+    ours, theirs = socket.socketpair()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for pytest, which closes the connection
+    )
+    theirs.close()
+    atexit.register(server.wait)
+    atexit.register(ours.close)  # which comes first, and ends it
+    return ours
+
+
+class Command:
+    """`python -m MODULE ARGUMENTS`, begun.
+
+    Args:
+        command: module and arguments.
+        cwd: where it runs.
+        env: variables of its environment, beside this process's.
+        anew: start a Python of its own, though that takes seconds to import everything.
+    """
+
+    def __init__(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None, anew: bool = False) -> None:
+        # without the address of a W&B service that this process may have started, in another folder
+        inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])  # for what it starts in its turn, too
+        variables = {**inherited, "PYTHONPATH": path, "WANDB_SILENT": "true", **(env or {})}
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  (`started` closes it)
+        self.process: Fork | subprocess.Popen[bytes]
+        if FORKS and not anew:
+            self.process = Fork(list(command), cwd=cwd, env=variables, output=self._output.fileno())
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=cwd,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    @property
+    def printed(self) -> str:
+        """What it has printed, so far, on either stream."""
+        file = self._output.fileno()
+        text = os.pread(file, os.fstat(file).st_size, 0).decode()  # the place in the file is the command's
+        return re.sub(LATE_THREAD, "", text)
+
+    def close(self) -> None:
+        """Kill it where it runs, and forget what it has printed."""
+        self.process.kill()
+        self.process.wait()
+        self._output.close()
+
+    def end(self, timeout: float = 300) -> int:
+        """Its return code when it has ended; it is not allowed to show a traceback."""
+        code = self.process.wait(timeout)
+        assert "Traceback" not in self.printed, self.printed
+        return code
+
+
+@contextlib.contextmanager
+def started(*command: str, cwd: Path, env: Mapping[str, str] | None = None, anew: bool = False) -> Iterator[Command]:
+    """A Command that runs at most as long as the block."""
+    begun = Command(*command, cwd=cwd, env=env, anew=anew)
+    try:
+        yield begun
+    finally:
+        begun.close()
+
+
+def run(*command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, anew: bool = False) -> str:
+    """What a command prints that ends with that code."""
+    with started(*command, cwd=cwd, env=env, anew=anew) as begun:
+        assert begun.end() == code, begun.printed
+        return begun.printed
+
+
+def cmaml(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, anew: bool = False) -> str:
+    """What `python -m cmaml_pl` prints."""
+    return run("cmaml_pl", *arguments, cwd=cwd, env=env, code=code, anew=anew)
+
+
+def refused(*arguments: str, cwd: Path) -> str:
+    """What main() says to these arguments, in this process, having ended with exit code 2."""
+    stderr = io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stderr(stderr), pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    return stderr.getvalue()
