@@ -36,9 +36,9 @@ def _put_back_what_a_process_has_once():
     handlers = [signal.getsignal(number) for number in numbers]
     yield
     if "wandb" in sys.modules:
-        sys.modules[
-            "wandb"
-        ].teardown()  # it reads the environment once, and keeps a service that works in a test's folder
+        # it keeps the run that it has begun last, reads the environment once, and has a service in a test's folder
+        sys.modules["wandb"].finish()
+        sys.modules["wandb"].teardown()
     os.chdir(folder)
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]

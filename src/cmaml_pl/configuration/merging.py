@@ -79,7 +79,7 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`, `NEWER`."""
-    return NEWER | {RENAMED.get(key, key): value for key, value in stored.items()}
+    return (NEWER if stored else {}) | {RENAMED.get(key, key): value for key, value in stored.items()}
 
 
 def _rename(layer: DictConfig) -> None:

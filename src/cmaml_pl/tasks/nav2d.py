@@ -37,4 +37,4 @@ class Nav2DFamily(RangedFamily):
 
     def make_env(self, num_tasks: int, num_envs: int, *, horizon: int, workers: int | None) -> TaskEnv:
         """See TaskFamily; one thread steps all worlds, so `workers` is ignored."""
-        return Nav2DEnv(num_tasks, num_envs, horizon=horizon)
+        return Nav2DEnv(num_tasks, num_envs, horizon=horizon, reveal=self.reveal)
