@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,14 +77,12 @@ def half_width(scores: Array) -> Array:
     rows, columns = scores.mean(axis=-1), scores.mean(axis=-2)
     rest = scores - rows[..., :, None] - columns[..., None, :] + scores.mean(axis=(-2, -1))[..., None, None]
     noise = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (tasks - 1)) / (seeds * tasks)
-    parts = sorted([(seeds, rows.var(axis=-1, ddof=1) / seeds), (tasks, columns.var(axis=-1, ddof=1) / tasks)], key=_n)
+    parts = sorted(
+        [(seeds, rows.var(axis=-1, ddof=1) / seeds), (tasks, columns.var(axis=-1, ddof=1) / tasks)], key=itemgetter(0)
+    )
     (few, of_few), (many, of_many) = parts
     squared = _quantile(few) ** 2 * np.maximum(of_few - noise, 0.0) + _quantile(many) ** 2 * of_many
     return np.asarray(np.sqrt(squared))
-
-
-def _n(part: tuple[int, Array]) -> int:
-    return part[0]
 
 
 def _quantile(n: int) -> float:

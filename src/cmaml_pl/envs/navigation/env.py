@@ -89,7 +89,7 @@ class NavigationEnv(TaskEnv):
             raise UserError(f"mode is {mode!r}; choose from {', '.join(MODES)}{did_you_mean(mode, MODES)}.")
         self.horizon = check_env_id(env_id, horizon)
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.env_id, self.mode, self.reveal = env_id, mode, tuple(reveal)
+        self.env_id, self.mode, self.reveal, self._dtype = env_id, mode, tuple(reveal), dtype
         self.num_threads = usable_cores() if num_threads is None else num_threads
         definition = read_definition(env_id, hidden=hidden, start=start)
         self.cost_groups = tuple(group.name for group in definition.costly)
@@ -104,9 +104,7 @@ class NavigationEnv(TaskEnv):
         self.worlds.seed_streams(seed)
         self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
-        size = self.worlds.observer.size + len(self.reveal)
-        set_specs(self, observation_size=size, low=low, high=high, dtype=dtype)
-        self._dtype = dtype
+        set_specs(self, observation_size=self.worlds.observer.size + len(reveal), low=low, high=high, dtype=dtype)
         self.radii = {group.name: group.radius for group in definition.groups}
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
