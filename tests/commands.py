@@ -65,6 +65,11 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+def python_path() -> str:
+    """PYTHONPATH by which another process, in any folder, imports what this one can."""
+    return os.pathsep.join([str(ROOT), *(str(Path(root).resolve()) for root in sys.path if root)])
+
+
 @cache
 def _fork_server() -> socket.socket:
     """The connection to the server of this process, which ends with it."""
@@ -72,7 +77,7 @@ def _fork_server() -> socket.socket:
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
         pass_fds=[theirs.fileno()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
+        env={**os.environ, "PYTHONPATH": python_path()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for pytest, which closes the connection
@@ -96,8 +101,8 @@ class Command:
     def __init__(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None, anew: bool = False) -> None:
         # without the address of a W&B service that this process may have started, in another folder
         inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])  # for what it starts in its turn, too
-        variables = {**inherited, "PYTHONPATH": path, "WANDB_SILENT": "true", **(env or {})}
+        # PYTHONPATH is for what it starts in its turn, too
+        variables = {**inherited, "PYTHONPATH": python_path(), "WANDB_SILENT": "true", **(env or {})}
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (`started` closes it)
         self.process: Fork | subprocess.Popen[bytes]
         if FORKS and not anew:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.commands import python_path
 from torchrl.envs.utils import check_env_specs
 
 from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv, usable_workers
@@ -180,11 +181,10 @@ def test_silent_program_leaves_no_process(tmp_path: Path) -> None:
     """Importing, making and stepping say nothing, warnings being errors; an exception ends the workers too."""
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
-    roots = os.pathsep.join(str(Path(root).resolve()) for root in sys.path if root)
     done = subprocess.run(
         [sys.executable, "-W", "error", program.name],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": roots},
+        env=os.environ | {"PYTHONPATH": python_path()},
         capture_output=True,
         text=True,
         timeout=120,

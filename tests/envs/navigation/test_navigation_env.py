@@ -12,6 +12,7 @@ import pytest
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule
+from tests.commands import python_path
 from torchrl.collectors import Collector
 from torchrl.envs.utils import check_env_specs
 
@@ -281,11 +282,10 @@ PROGRAM = """
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_world_takes_less_than_two_mebibytes(tmp_path: Path) -> None:
     """And making and stepping worlds says nothing, warnings being errors."""
-    roots = os.pathsep.join(str(Path(root).resolve()) for root in sys.path if root)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(PROGRAM)],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": roots},
+        env=os.environ | {"PYTHONPATH": python_path()},
         capture_output=True,
         text=True,
         timeout=120,
