@@ -9,6 +9,7 @@ import torch
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.math.advantages import spread
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
@@ -22,7 +23,11 @@ def make_method(name: str, *, region: Mapping[str, Any] | None = None, **fields:
 
 
 def make_actor(
-    observation_size: int = 3, action_size: int = 2, hidden: tuple[int, ...] = (5,), seed: int = 0
+    observation_size: int = 3,
+    action_size: int = 2,
+    hidden: tuple[int, ...] = (5,),
+    seed: int = 0,
+    context_size: int = 0,
 ) -> GaussianActor:
     return GaussianActor(
         observation_size,
@@ -30,6 +35,7 @@ def make_actor(
         hidden=hidden,
         init_log_std=-0.5,
         generator=torch.Generator().manual_seed(seed),
+        context_size=context_size,
     )
 
 
@@ -66,7 +72,8 @@ def make_task_data(
         loc=loc,
         scale=scale,
         reward_advantage=torch.randn(tasks, samples, generator=generator),
-        cost_advantage=torch.randn(tasks, samples, generator=generator),
+        cost_advantage=(cost_advantage := torch.randn(tasks, samples, generator=generator)),
+        cost_scale=spread(cost_advantage)[:, 0],
         episode_steps=torch.full((tasks,), 20.0),
         episode_return=torch.zeros(tasks),
         episode_cost=torch.full((tasks,), episode_cost),

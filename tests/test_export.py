@@ -17,7 +17,7 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.export import OPSET, check, export_policy, load_policy
 from cmaml_pl.runs.folder import RunFolder
 
-TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=12", "run.id=x"]
+TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=12", "run.id=x", "policy.context=0"]
 
 
 def make_run(path, exp, *overrides):
@@ -30,6 +30,7 @@ def make_run(path, exp, *overrides):
         for parameter in actor.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
         size = actor.normaliser.mean.numel()
+        module.deployed.copy_(actor.vector())
         actor.normaliser.update(3.0 + torch.randn(20, size, generator=generator))
         torch.save({"state_dict": module.state_dict(), "epoch": 6}, folder.last_checkpoint)
     return folder, actor
@@ -116,3 +117,23 @@ def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path):
     folder, _ = make_run(tmp_path, "nav2d")
     with pytest.raises(UserError, match="must be a folder"):
         export_policy(folder.path, out=folder.config)
+
+
+def test_the_policy_that_is_deployed_is_exported_and_not_the_newest(tmp_path):
+    folder, actor = make_run(tmp_path, "nav2d")
+    content = torch.load(folder.last_checkpoint, weights_only=True)
+    content["state_dict"]["deployed"] *= 0.5
+    torch.save(content, folder.last_checkpoint)
+    export_policy(folder.last_checkpoint, out=None)
+    exported = load_policy(folder.export)
+    assert torch.equal(exported.vector(), 0.5 * actor.vector())
+
+
+def test_a_policy_with_a_context_is_exported_as_one_without(tmp_path):
+    folder, actor = make_run(tmp_path, "nav2d", "policy.context=3")
+    export_policy(folder.last_checkpoint, out=None)
+    observation = observations(18)
+    for found, wanted in zip(
+        actions(load_policy(folder.export), observation), actions(actor, observation), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

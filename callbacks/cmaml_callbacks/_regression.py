@@ -42,6 +42,10 @@ class CriticRegression(Callback):
         """The critic of `module` that is fitted."""
 
     @abstractmethod
+    def states(self, module: CMAML, rollout: TensorDict) -> Transitions:
+        """The states of a rollout [tasks, envs, time] as the critic sees them."""
+
+    @abstractmethod
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The values that the critic is fitted to, (tasks, envs, time, 1), on a rollout [tasks, envs, time].
 
@@ -71,7 +75,7 @@ class CriticRegression(Callback):
         """
         assert self._optimizer is not None, "on_fit_start has not run"
         # the normaliser is already updated, so the critic sees observations as in the next meta-iteration
-        critic, states = self.critic(module), module.estimator.transitions(rollout)
+        critic, states = self.critic(module), self.states(module, rollout)
         target = self.target(module, rollout, states)
         explained = explained_variance(critic, states.features, target, module.ranks)
         loss = fit_critic(

@@ -24,6 +24,10 @@ class RewardCritic(CriticRegression):
             raise TypeError("RewardCritic serves a module whose tasks share a reward critic, a ValueNetwork")
         return module.reward_critic
 
+    def states(self, module: CMAML, rollout: TensorDict) -> Transitions:
+        """Without the time: beyond a time limit the reward goes on."""
+        return module.estimator.transitions(rollout)
+
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The reward-to-go; see CriticRegression."""
         return reward_to_go(self.critic(module), states, rollout["next", "reward"], gamma=module.estimator.gamma)

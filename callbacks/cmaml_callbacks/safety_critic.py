@@ -21,6 +21,10 @@ class SafetyCritic(CriticRegression):
         """V_C."""
         return module.safety_critic
 
+    def states(self, module: CMAML, rollout: TensorDict) -> Transitions:
+        """With the time that is left in the episode, at which the cost ends."""
+        return module.estimator.cost_transitions(rollout)
+
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The cost-to-go; see CriticRegression."""
         return cost_to_go(states, rollout["next", "cost"], gamma=module.estimator.cost_gamma)

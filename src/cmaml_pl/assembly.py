@@ -133,10 +133,14 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         hidden=config.policy.hidden,
         init_log_std=config.policy.init_log_std,
         generator=derive_generator(config.seed, "actor"),
+        context_size=config.policy.context,
     )
     reward_critic, safety_critic = (
-        ValueNetwork(observation_size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name in ("reward_critic", "safety_critic")
+        ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
+        for name, size in (
+            ("reward_critic", observation_size),
+            ("safety_critic", observation_size + 1),  # and the time that is left
+        )
     )
     return AdvantageEstimator(
         actor,
@@ -146,6 +150,8 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         cost_gamma=config.critic.cost_gamma,
         lmbda=config.critic.gae_lambda,
         ridge=config.critic.ridge,
+        horizon=env.horizon,
+        halves=config.critic.halves,
     )
 
 

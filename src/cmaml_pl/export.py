@@ -59,7 +59,8 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
     config, folder = open_run(RunFolder.of(checkpoint).path, checkpoint)
     with open_module(config) as module:
         restore(module, checkpoint)
-        actor, bounds = module.actor, module.rollouts.env.action_spec
+        module.actor.load_vector(module.deployed)
+        actor, bounds = module.actor.folded(), module.rollouts.env.action_spec
     limited = isinstance(bounds, Bounded)
     description = {
         "cmaml_pl": __version__,

@@ -18,7 +18,8 @@ def derive_seed(seed: int, *names: str | int) -> int:
         names: what the stream is for, e.g. ``("rollout", iteration, step)``; integers >= 0.
     """
     words = [crc32(name.encode()) if isinstance(name, str) else name for name in names]
-    state = np.random.SeedSequence([seed, *words]).generate_state(1)[0]
+    # with the number of words, for NumPy takes words of 0 at the end for nothing: (a,) and (a, 0) would be one stream
+    state = np.random.SeedSequence([seed, len(words), *words]).generate_state(1)[0]
     return int(state) & 0x7FFFFFFF
 
 

@@ -65,7 +65,7 @@ def fields(cls):
 class NoGradient(FOMAML):
     """An outer method that wants nothing, so that the safety term is all that acts."""
 
-    def gradient(self, actor, theta, adapted, multiplier, post):
+    def gradient(self, actor, theta, adapted, multiplier, post, pull_back):
         return torch.zeros_like(theta)
 
 
@@ -81,7 +81,9 @@ def test_every_meta_iteration_draws_tasks_of_its_own_from_the_seed():
 
 
 def test_the_meta_step_is_adams_step_on_the_meta_gradient():
-    config = load_experiment("nav2d", [*TINY, "outer.lr=0.01", "outer.log_std=true"])
+    config = load_experiment(
+        "nav2d", [*TINY, "outer.lr=0.01", "outer.passes=1", "outer.log_std=true", "policy.context=0"]
+    )
     with open_module(config) as module:
         recorder = fit(module, config, iterations=1)
     move = recorder.end - recorder.theta[0]
@@ -149,6 +151,24 @@ def test_in_the_dead_band_the_safety_term_rests():
         within = replace(data, episode_cost=torch.full((4,), 3.0), cost_limit=torch.full((4,), 3.0))
         assert module.safety_weight(over) == 0.5
         assert module.safety_weight(within) == 0.0
+
+
+@pytest.mark.parametrize("average", [1, 2, 3])
+def test_the_policy_that_is_deployed_is_a_running_mean(average):
+    config = load_experiment("nav2d", [*TINY, f"outer.average={average}"])
+    with open_module(config) as module:
+        recorder = fit(module, config, iterations=4)
+        _, first, second, third = recorder.theta
+        fourth = recorder.end
+        expected = {
+            1: fourth,
+            2: first / 8 + second / 8 + third / 4 + fourth / 2,
+            3: (first + second + third) * 2 / 9 + fourth / 3,
+        }[average]
+        torch.testing.assert_close(module.deployed, expected, rtol=0, atol=0 if average == 1 else 1e-6)
+        tasks = build_datamodule(config).splits["train"][:4]
+        (stage,) = module.adapt(tasks, 0, ("test",))
+        assert torch.equal(stage.theta, module.deployed.expand(4, -1))
 
 
 def test_adapting_leaves_the_meta_policy_alone_and_lambda_carries_a_share():
@@ -271,11 +291,13 @@ def test_a_fixed_penalty_is_the_same_in_every_step_for_every_task_and_in_the_out
     seen = []
 
     class Attentive(FOMAML):
-        def gradient(self, actor, theta, adapted, multiplier, post):
+        def gradient(self, actor, theta, adapted, multiplier, post, pull_back):
             seen.append(multiplier)
             return super().gradient(actor, theta, adapted, multiplier, post)
 
-    config = load_experiment("nav2d", [*TINY, "arm=maml_penalty", "inner.multiplier_init=0.3", "inner.cost_limit=0"])
+    config = load_experiment(
+        "nav2d", [*TINY, "arm=maml_penalty", "outer.passes=1", "inner.multiplier_init=0.3", "inner.cost_limit=0"]
+    )
     config = replace(config, outer=Attentive(**vars(config.outer)))
     with open_module(config) as module:
         fit(module, config, iterations=3)

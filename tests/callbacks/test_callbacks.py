@@ -64,7 +64,7 @@ def test_eta_is_kept_by_its_callback(module, pre):
 def test_the_safety_critic_learns_the_cost_to_go(module, pre):
     callback = SafetyCritic(lr=1e-2, passes=80, minibatch=64)
     callback.on_fit_start(SimpleNamespace(), module)
-    states = module.estimator.transitions(pre.rollout)
+    states = module.estimator.cost_transitions(pre.rollout)
     target = cost_to_go(states, pre.rollout["next", "cost"], gamma=0.99)
     assert target.std() > 0, "nothing to learn"
     before = explained_variance(module.safety_critic, states.features, target)

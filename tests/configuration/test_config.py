@@ -2,9 +2,18 @@ import dataclasses
 import shutil
 
 import pytest
+import yaml
 
 from cmaml_pl.configuration import loading
-from cmaml_pl.configuration.loading import arms, conf_dir, experiments, load_experiment, load_stored, store
+from cmaml_pl.configuration.loading import (
+    arms,
+    conf_dir,
+    experiments,
+    load_experiment,
+    load_stored,
+    store,
+    sweeps,
+)
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 from cmaml_pl.configuration.schema import Config
@@ -88,6 +97,11 @@ def test_the_keys_that_others_rely_on():
         ("inner.cost_limit=nan", "inner.cost_limit is nan, but must be a number"),
         ("inner.trust_region.max_kl=0", "inner.trust_region.max_kl is 0.0, but must be greater than 0"),
         ("inner.trust_region=3", "inner.trust_region is a section"),
+        (
+            "inner.trust_region.parameters=feet",
+            "inner.trust_region.parameters is 'feet', but must be one of all, context",
+        ),
+        ("inner.trust_region.parameters=context", "inner.trust_region.parameters is context, but policy.context"),
         ("train.tasks_per_batch=0", "train.tasks_per_batch is 0, but must be at least 1"),
         ("train.tasks_per_batch=5000", "train.tasks_per_batch is 5000, but tasks.train offers only 1000"),
         ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
@@ -107,7 +121,7 @@ def test_the_keys_that_others_rely_on():
 )
 def test_a_bad_override_names_its_key_and_says_what_is_expected(override, message):
     with pytest.raises(UserError) as error:
-        load_experiment("nav2d", [override])
+        load_experiment("nav2d", ["policy.context=0", override])
     assert message in str(error.value)
 
 
@@ -224,6 +238,16 @@ def test_bases_that_lead_in_a_circle_are_refused(conf):
     (conf / "exp/other.yaml").write_text("base: mine\n")
     with pytest.raises(UserError, match=r"other\.yaml has base: mine, but must name one of"):
         load_experiment("mine")
+
+
+@pytest.mark.parametrize("name", sweeps())
+def test_a_sweep_goes_over_values_on_both_sides_of_the_experiments_own(name):
+    sweep = yaml.safe_load((conf_dir() / f"sweep/{name}.yaml").read_text())
+    (exp,) = (item.removeprefix("exp=") for item in sweep["command"] if item.startswith("exp="))
+    own = flatten(load_experiment(exp))
+    for key, parameter in sweep["parameters"].items():
+        values = parameter.get("values") or [parameter["min"], parameter["max"]]
+        assert min(values) <= own[key] <= max(values), key
 
 
 @pytest.mark.parametrize("registry", [INNER_METHODS, OUTER_METHODS, TASK_FAMILIES])

@@ -9,6 +9,7 @@ from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.errors import UserError
 from cmaml_pl.runs.folder import RunFolder
 
 TINY = [
@@ -31,7 +32,10 @@ TINY = [
 
 METHODS = [*((inner, "fomaml") for inner in sorted(INNER_METHODS)), *(("trpo_lag", o) for o in sorted(OUTER_METHODS))]
 COMBINATIONS = {(*pair, family) for pair in METHODS for family in TASK_FAMILIES} | {
-    (inner, outer, "nav2d") for inner in INNER_METHODS for outer in OUTER_METHODS
+    (inner, outer, "nav2d")
+    for inner, adapts in INNER_METHODS.items()
+    for outer, learns in OUTER_METHODS.items()
+    if adapts.differentiable or not learns.differentiates
 }
 
 
@@ -52,3 +56,9 @@ def test_methods_and_families_train_two_iterations_together_and_validate(inner, 
     assert rows[-1]["throughput/env_steps"] == 2 * 2 * 2 * 2 * 12
     assert moved.isfinite().all()
     assert not torch.equal(moved, start)
+
+
+@pytest.mark.parametrize("inner", [name for name, method in INNER_METHODS.items() if not method.differentiable])
+def test_a_step_without_a_derivative_is_refused_by_name_where_one_is_needed(inner):
+    with pytest.raises(UserError, match=rf"inner.method={inner} has none: choose one of trpo, trpo_lag"):
+        load_experiment("nav2d", [f"inner.method={inner}", "outer.method=maml"])

@@ -1,7 +1,8 @@
 import torch
 
-from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, reward_to_go
+from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, reward_to_go, within_episode
 from cmaml_pl.critics.fitting import explained_variance, fit_critic
+from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.nets.networks import NoValue, ValueNetwork
 
 
@@ -108,3 +109,49 @@ def test_without_a_shared_critic_each_task_has_its_own_linear_one_alone():
         for t in reversed(range(6)):
             expected = delta[:, t] + 0.9 * 0.8 * expected
             torch.testing.assert_close(found[p, :, t, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_time_that_is_left_and_the_end_of_the_episode_are_in_what_the_safety_critic_sees():
+    states = chain(tasks=1, envs=1, time=6)
+    states.done[0, 0, 2] = True  # a first episode of three steps, then one of three
+    seen = within_episode(states, horizon=4)
+    assert seen.features[0, 0, :, -1].tolist() == [1.0, 0.75, 0.5, 1.0, 0.75, 0.5]
+    assert seen.next_features[0, 0, :, -1].tolist() == [0.75, 0.5, 0.25, 0.75, 0.5, 0.25]
+    assert torch.equal(seen.features[..., :-1], states.features)
+    assert torch.equal(seen.terminated, states.done)
+
+
+def test_a_critic_that_knows_the_time_predicts_what_an_episode_costs():
+    """Every step costs 1 and no state tells the time: a critic without it is wrong at both ends of the episode."""
+    states = chain(tasks=1, envs=64, time=40)
+    cost = torch.ones_like(states.done, dtype=torch.float32)
+    errors = {}
+    for name, seen in {"told": within_episode(states, 40), "not told": states}.items():
+        target = cost_to_go(within_episode(states, 40), cost, gamma=0.99)
+        critic = ValueNetwork(seen.features.shape[-1], hidden=[16], generator=torch.Generator().manual_seed(0))
+        optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
+        generator = torch.Generator().manual_seed(1)
+        fit_critic(critic, optimizer, seen.features, target, passes=60, minibatch=256, generator=generator)
+        predicted = episode_cost_from_values(critic(seen.features), states.done, gamma=0.99)
+        errors[name] = abs(float(predicted.detach()) - 40.0) / 40.0
+    assert errors["told"] < 0.1
+    assert errors["not told"] > 0.15
+
+
+def test_the_correction_of_a_world_can_be_fitted_on_the_other_half_alone():
+    """Where there is nothing to explain, a correction explains the noise of the worlds that it was fitted on."""
+    g = torch.Generator().manual_seed(0)
+    states = torch.randn(1, 4, 11, 8, generator=g)
+    done = torch.ones(1, 4, 10, 1, dtype=torch.bool)  # every step is an episode
+    transitions = Transitions(states[:, :, :-1], states[:, :, 1:], done, done)
+    reward = torch.randn(1, 4, 10, 1, generator=g)
+    found = {}
+    for halves in (False, True):
+        found[halves] = advantages(NoValue(), transitions, reward, gamma=0.9, lmbda=0.95, ridge=1e-2, halves=halves)
+    assert found[False].square().mean() < 0.8 * reward.square().mean()
+    assert found[True].square().mean() > reward.square().mean()
+    # the second half is judged by what the first one alone would be judged by
+    other = reward.clone()
+    other[:, 2:] = 0.0
+    again = advantages(NoValue(), transitions, other, gamma=0.9, lmbda=0.95, ridge=1e-2, halves=True)
+    torch.testing.assert_close(found[True][:, 2:] - reward[:, 2:], again[:, 2:])

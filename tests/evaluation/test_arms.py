@@ -35,13 +35,13 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
         ]
     )
     assert [run.arm for run in runs] == [
-        "fomaml+trpo_lag inner.trust_region.max_kl=0.01 outer.lr=0.1",
-        "fomaml+trpo_lag inner.trust_region.max_kl=0.01 outer.lr=0.2",
+        "fomaml+trpo_lag inner.trust_region.max_kl=0.2 outer.lr=0.1",
+        "fomaml+trpo_lag inner.trust_region.max_kl=0.2 outer.lr=0.2",
         "cmaml",
         "fomaml+trpo_lag inner.trust_region.max_kl=0.5 outer.lr=0.2",
     ]
     # a random initialisation depends on how it adapts, not on the meta-training
-    assert [run.random_arm for run in runs] == ["random inner.trust_region.max_kl=0.01"] * 3 + [
+    assert [run.random_arm for run in runs] == ["random inner.trust_region.max_kl=0.2"] * 3 + [
         "random inner.trust_region.max_kl=0.5"
     ]
 

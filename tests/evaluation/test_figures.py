@@ -4,8 +4,9 @@ import torch
 from matplotlib.figure import Figure
 from tests.evaluation.test_statistics import row
 
-from cmaml_pl.evaluation.figures import draw_things, plot_finetuning, plot_scatter, plot_trajectories
+from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter
 from cmaml_pl.evaluation.labels import find_looks
+from cmaml_pl.evaluation.paths import draw_things, plot_adaptation, plot_trajectories
 from cmaml_pl.evaluation.statistics import summarise
 from cmaml_pl.evaluation.traces import Trace
 from cmaml_pl.evaluation.yardstick import estimate_scores, find_yardstick
@@ -164,3 +165,18 @@ def test_nothing_is_drawn_of_what_came_after_the_first_episode():
     trace = make_trace(1, 0)
     draw_things(axis, Trace(1, 0, trace.positions, [2, 2], trace.radii, None))
     assert [line.get_xdata()[0] for line in axis.lines] == [0.0]
+
+
+def test_adaptation_is_shown_by_the_paths_of_cmaml_beside_the_curves_of_all(drawn, tmp_path):
+    rows = study({name: (2.0, 2.0, costs[1]) for name, costs in COSTS.items()})
+    traces = {arm: [make_trace(task, step) for step in (0, 2) for task in (3, 4)] for arm in COSTS}
+    plot_adaptation(rows, summarise(rows), traces, tmp_path / "a.png")
+    (figure,) = drawn
+    before, after = figure.axes[0], figure.axes[3]
+    assert before.get_ylabel() == "before adaptation"
+    assert after.get_ylabel() == "after adaptation, 2 steps"
+    assert before.get_title() == "return 6.00, cost 2.0"  # of the first seed and task
+    assert after.get_title() == "return 8.00, cost 1.0"
+    assert [axis.get_title().split()[0] for axis in (figure.axes[2], figure.axes[5])] == ["Return", "Cost"]
+    assert len(curves(figure.axes[2])) == len(COSTS)
+    assert "goal" in names(figure)

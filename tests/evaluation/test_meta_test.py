@@ -82,7 +82,7 @@ def test_the_starts_are_the_checkpoints_and_the_first_weights(run):
         first = module.actor.vector()
         module.load_state_dict(torch.load(folder.last_checkpoint, weights_only=True)["state_dict"])
         tasks = build_datamodule(config).splits["test"][:3]
-        for start, theta in ((RANDOM, first), (LEARNED, module.actor.vector())):
+        for start, theta in ((RANDOM, first), (LEARNED, module.deployed)):
             stage = module.adapt(tasks, 1, ("test", 0), theta=theta)[0]
             found, _ = measure(config, folder, start, steps=1)
             assert [row["return"] for row in found.rows[:3]] == stage.data.episode_return.tolist()

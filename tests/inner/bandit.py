@@ -3,6 +3,7 @@
 import torch
 from tests.helpers import make_actor
 
+from cmaml_pl.math.advantages import spread
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -40,6 +41,7 @@ def play(actor, theta, generator, *, samples=400, limit=LIMIT):
         scale=scale,
         reward_advantage=reward - reward.mean(dim=1, keepdim=True),
         cost_advantage=cost - cost.mean(dim=1, keepdim=True),
+        cost_scale=spread(cost)[:, 0],
         episode_steps=torch.full((len(theta),), float(EPISODE)),
         episode_return=EPISODE * reward.mean(dim=1),
         episode_cost=EPISODE * cost.mean(dim=1),

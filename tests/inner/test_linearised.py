@@ -41,6 +41,7 @@ def test_the_units_of_reward_and_cost_do_not_matter(name):
         data,
         reward_advantage=1e3 * data.reward_advantage,
         cost_advantage=0.01 * data.cost_advantage,
+        cost_scale=0.01 * data.cost_scale,
         episode_cost=0.01 * data.episode_cost,
         cost_limit=0.01 * data.cost_limit,
     )
@@ -155,7 +156,7 @@ def test_a_cost_that_no_action_changes_does_not_restrain_the_step(name):
     actor = make_actor()
     theta = actor.vector().expand(3, -1)
     data = make_task_data(actor, theta, samples=200, episode_cost=10.0, cost_limit=5.0)
-    data = replace(data, cost_advantage=torch.full_like(data.cost_advantage, 0.3))
+    data = replace(data, cost_advantage=torch.full_like(data.cost_advantage, 0.3), cost_scale=torch.zeros(3))
     step = make_method(name, region={"max_kl": 0.02, "cg_iterations": 10}).step(actor, theta, torch.zeros(3), data)
     plain = make_method("trpo", region={"max_kl": 0.02, "cg_iterations": 10}).step(actor, theta, torch.zeros(3), data)
     torch.testing.assert_close(step.theta, plain.theta, atol=1e-5, rtol=1e-4)

@@ -54,7 +54,7 @@ def test_evaluate_compares_arms_over_seeds_and_measures_nothing_twice(arms, tmp_
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(before) == {
         *("evaluation.yaml", "evaluation.csv", "summary.csv", "comparison.csv"),
-        *("finetuning.png", "scatter.png", "trajectories.png"),
+        *("adaptation.png", "finetuning.png", "scatter.png", "trajectories.png"),
     }
     printed = cmaml(*command, cwd=tmp_path)
     assert printed.count("measured before") == 5

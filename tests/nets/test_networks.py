@@ -47,3 +47,20 @@ def test_the_normaliser_is_saved_with_the_policy():
 def test_first_weights_depend_on_the_seed_alone():
     assert torch.equal(make_actor(seed=3).vector(), make_actor(seed=3).vector())
     assert not torch.equal(make_actor(seed=3).vector(), make_actor(seed=4).vector())
+
+
+def test_a_context_moves_the_actions_and_can_be_folded_into_the_bias():
+    actor = make_actor(context_size=3)
+    observation = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    before = actor(observation)[0]
+    with torch.no_grad():
+        actor.context.copy_(torch.tensor([1.0, -2.0, 0.5]))
+    loc, scale = actor(observation)
+    assert (loc - before).abs().max() > 1e-3
+    stacked, _ = actor.stacked(actor.vector()[None], actor.normaliser(observation)[None])
+    torch.testing.assert_close(stacked[0], loc)
+    folded = actor.folded()
+    assert "context" not in folded.state_dict()
+    torch.testing.assert_close(folded(observation)[0], loc)
+    assert torch.equal(folded(observation)[1], scale)
+    assert make_actor().folded().context is None

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tests.helpers import make_actor, make_task_data
+from tests.helpers import make_actor, make_method, make_task_data
 
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.inner.base import lagrangian_advantage
@@ -40,9 +40,11 @@ def test_the_last_step_leaves_its_inputs_alone_and_gives_a_policy_and_a_multipli
     actor, outer = make_actor(), OUTER_METHODS[name]()
     theta, multiplier = actor.vector().expand(3, -1).clone(), torch.full((3,), 0.5)
     post = make_task_data(actor, theta)
-    adapted, lambdas = outer.last_step(actor, outer.adaptation(INNER_METHODS[inner]()), theta, multiplier, post)
+    adapted, lambdas, weights = outer.last_step(
+        actor, outer.adaptation(INNER_METHODS[inner]()), theta, multiplier, post
+    )
     assert adapted.shape == theta.shape
-    assert lambdas.shape == multiplier.shape
+    assert lambdas.shape == weights.shape == multiplier.shape
     assert torch.equal(theta, actor.vector().expand(3, -1))
     assert torch.equal(multiplier, torch.full((3,), 0.5))
 
@@ -131,3 +133,29 @@ def test_the_weight_of_the_safety_term():
     eta = torch.tensor([0.0, 1.0, 3.0])
     torch.testing.assert_close(safety_weight(eta, "ratio"), torch.tensor([0.0, 0.5, 0.75]))
     torch.testing.assert_close(safety_weight(eta, "raw"), eta)
+
+
+@pytest.mark.parametrize("name", ["fomaml", "reptile"])
+def test_the_cost_of_the_adapted_policies_moves_lambda_and_the_weight_of_cost_in_the_outer_loss(name):
+    """With one adaptation step, lambda would otherwise have seen the meta-policy's cost alone."""
+    actor, outer = make_actor(), OUTER_METHODS[name]()
+    theta, multiplier = actor.vector().expand(3, -1), torch.full((3,), 0.5)
+    inner = make_method("trpo_lag", multiplier_lr=0.01, multiplier_kp=0.1)
+    for cost, earned, weight in ((15.0, 0.6, 1.6), (5.0, 0.5, 0.5), (0.0, 0.45, 0.0)):
+        post = make_task_data(actor, theta, episode_cost=cost, cost_limit=5.0)
+        _, lambdas, weights = outer.last_step(actor, inner, theta, multiplier, post)
+        torch.testing.assert_close(lambdas, torch.full((3,), earned))
+        torch.testing.assert_close(weights, torch.full((3,), weight))
+
+
+@pytest.mark.parametrize("name", ["cpo", "pcpo"])
+def test_methods_that_find_their_multiplier_anew_find_it_on_the_adapted_policies_data(name):
+    actor, inner = make_actor(), make_method(name)
+    theta = actor.vector().expand(3, -1).clone()
+    over = make_task_data(actor, theta, samples=200, episode_cost=5.2, cost_limit=5.0)
+    free = make_task_data(actor, theta, samples=200, episode_cost=0.0, cost_limit=1000.0)
+    _, _, bound = FOMAML().last_step(actor, inner, theta, torch.zeros(3), over)
+    _, _, slack = FOMAML().last_step(actor, inner, theta, torch.full((3,), 7.0), free)
+    assert (bound > 0).any()
+    assert torch.equal(slack, torch.zeros(3))
+    torch.testing.assert_close(bound, inner.step(actor, theta, torch.zeros(3), over).multiplier)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.math.finite import finite_rows
+from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.task import Task
@@ -104,17 +106,23 @@ def adapt(
     step: InnerStep | None = None
     for k in range(steps + 1):
         rollout = rollouts.collect(stacked, *stream, k)
-        data = estimator.task_data(rollout, limit)
+        data = estimator.task_data(rollout, limit, rollouts.ranks)
         stages.append(Stage(stacked, multipliers, rollout, data, step))
         if k < steps:
-            step = _hold_broken(inner.step(estimator.actor, stacked, multipliers, data), stages[-1])
+            proposed = inner.step(estimator.actor, stacked, multipliers, data)
+            step = _hold_broken(proposed, stages[-1], whole=inner.shares_policy)
             stacked, multipliers = step.theta, step.multiplier
     return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
 
 
-def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:
-    """`step`, but a task whose data or step is not finite keeps the parameters and the multiplier of `before`."""
-    sound = before.finite & finite_rows([step.theta, step.multiplier])
+def _hold_broken(step: InnerStep, before: Stage, *, whole: bool) -> InnerStep:
+    """`step`, but a task whose data or step is not finite keeps the parameters and the multiplier of `before`.
+
+    With `whole`, the step is one that all tasks take together. It was computed without the data of broken tasks, and
+    they take it as well.
+    """
+    sound = finite_rows([step.theta, step.multiplier])
+    sound = sound if whole else sound & before.finite
     return replace(
         step,
         theta=step.theta.where(sound[:, None], before.theta),
@@ -122,3 +130,11 @@ def _hold_broken(step: InnerStep, before: Stage) -> InnerStep:
         kl=step.kl.where(sound, torch.zeros_like(step.kl)),
         step_share=step.step_share.where(sound, torch.zeros_like(step.step_share)),
     )
+
+
+def pull_back(gradient: Tensor, *, stages: Sequence[Stage], actor: GaussianActor, inner: InnerMethod) -> Tensor:
+    """Gradients in the parameters of the last stage, as gradients in those of the first one, both (tasks, P)."""
+    for before, after in reversed(list(pairwise(stages))):
+        step = after.theta - before.theta
+        gradient = inner.pull_back(actor, before.theta, before.multiplier, before.data, step, gradient)
+    return gradient

@@ -1,7 +1,7 @@
 """C-MAML as a LightningModule; the outer update uses Lightning's manual optimisation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import torch
@@ -10,7 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from tensordict import TensorDict
 from torch import Tensor
 
-from cmaml_pl.algorithm.adaptation import Stage, adapt, sound_stages
+from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.advantages import episode_cost_from_values
@@ -44,6 +44,7 @@ class CMAML(LightningModule):
         seed: the configuration's seed, from which every random stream is derived.
     """
 
+    deployed: Tensor
     eta: Tensor
     multiplier: Tensor
     env_steps: Tensor
@@ -71,6 +72,8 @@ class CMAML(LightningModule):
         self.seed = seed
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
+        # the running mean of theta, see OuterMethod.average
+        self.register_buffer("deployed", self.actor.vector())
         self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
 
@@ -95,31 +98,36 @@ class CMAML(LightningModule):
         """One meta-iteration: adapt to every task, then move the initialisation."""
         start, inner = self.actor.vector(), self.outer.adaptation(self.inner, self.ranks)
 
-        played = self.adapt(tasks, inner.steps, ("train", self.current_epoch), inner=inner)
+        played = self.adapt(tasks, inner.steps, ("train", self.current_epoch), theta=start, inner=inner)
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
-        adapted, multiplier = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
+        adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
 
-        safety = replace(pre.data, cost_advantage=self.estimator.safety_advantage(pre.rollout))
-        weight = self.safety_weight(safety)
+        through = partial(pull_back, stages=stages, actor=self.actor, inner=inner)
+
+        safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
+        eta_weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
-            # first-order MAML: when a pass moves theta, every adapted policy moves by the same amount
-            gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), multiplier, post.data)
-            if weight > 0:
+            # when a pass moves theta, every adapted policy moves by the same amount, to first order
+            gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), weight, post.data, through)
+            if eta_weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
-                gradient = gradient + weight * direction
+                gradient = gradient + eta_weight * direction
             gradient = self.ranks.average(gradient, len(adapted))
             self._meta_step(gradient)
         kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
 
+        self.deployed.lerp_(self.actor.vector(), max(1 / self.outer.average, 1 / (self.current_epoch + 1)))
         self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
         # the start of lambda moves toward the mean of the tasks' last multipliers, as in Reptile
-        self.multiplier.lerp_(self.ranks.mean(multiplier), inner.multiplier_carry)
+        mean_multiplier = self.ranks.mean(multiplier)
+        self.multiplier.lerp_(mean_multiplier, inner.multiplier_carry)
         env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
         self.env_steps += env_steps
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
         metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step}
+        metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
         metrics["policy/std"] = self.actor.log_std.exp().mean()
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
@@ -159,12 +167,12 @@ class CMAML(LightningModule):
             tasks: the tasks.
             steps: K, the number of adaptation steps.
             stream: names the random streams of the rollouts.
-            theta: parameters that every task starts from, (P,); None takes the meta-policy's.
+            theta: parameters that every task starts from, (P,); None takes those that are deployed.
             inner: the adaptation method; None takes the configured one.
         """
         return adapt(
             tasks,
-            self.actor.vector() if theta is None else theta,
+            self.deployed if theta is None else theta,
             self.multiplier,
             steps=steps,
             rollouts=self.rollouts,
@@ -189,8 +197,8 @@ class CMAML(LightningModule):
 
         It is the mean over the tasks of all ranks; `rollout` is [tasks, envs, time].
         """
-        value = self.safety_critic(self.actor.normaliser(rollout["observation"]))
-        done = rollout["next", "done"]
+        states = self.estimator.cost_transitions(rollout)
+        value, done = self.safety_critic(states.features), states.done
         return self.ranks.mean(episode_cost_from_values(value, done, gamma=self.estimator.cost_gamma))
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ overrides come last.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -98,6 +99,9 @@ def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         stored = read_yaml(path)
         merge_layers([stored])
+        for section in fields(Config):
+            if section.name not in stored:
+                raise UserError(f"It ends early: it has no {section.name}.")
     except UserError as error:
         raise UserError(
             f"{path} is not as a run has written it: {error} The checkpoints beside it hold its values, too, in "

@@ -30,7 +30,15 @@ RENAMED = {
 """Old key -> new key. Configurations stored by earlier versions, and commands, may still use the old keys."""
 
 
-NEWER = {"tasks.observe_task": False}
+NEWER: Mapping[str, Any] = {
+    "tasks.observe_task": False,
+    "policy.context": 0,
+    "inner.trust_region.parameters": "all",
+    "inner.margin": 1.0,
+    "outer.clip": None,
+    "outer.average": 1,
+    "critic.halves": False,
+}
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
 
 
@@ -79,7 +87,7 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`, `NEWER`."""
-    return (NEWER if stored else {}) | {RENAMED.get(key, key): value for key, value in stored.items()}
+    return ({**NEWER} if stored else {}) | {RENAMED.get(key, key): value for key, value in stored.items()}
 
 
 def _rename(layer: DictConfig) -> None:
@@ -179,4 +187,16 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
             f"{config.tasks.train} different tasks: lower the one or raise the other."
+        )
+    region = getattr(config.inner, "trust_region", None)
+    if config.outer.differentiates and not config.inner.differentiable:
+        able = ", ".join(name for name, method in INNER_METHODS.items() if method.differentiable)
+        raise UserError(
+            f"outer.method is {config.outer.method}, which needs the derivative of an adaptation step, but "
+            f"inner.method={config.inner.method} has none: choose one of {able}, or outer.method=fomaml."
+        )
+    if region is not None and region.parameters == "context" and config.policy.context == 0:
+        raise UserError(
+            "inner.trust_region.parameters is context, but policy.context, its length, is 0: set a length, or let the "
+            "step move all parameters or the head."
         )

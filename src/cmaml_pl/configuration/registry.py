@@ -12,6 +12,7 @@ from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.maml import MAML
 from cmaml_pl.outer.pooled import Pooled
 from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.tasks.base import TaskFamily
@@ -22,7 +23,7 @@ from cmaml_pl.tasks.layout import LayoutFamily
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 INNER_METHODS: Mapping[str, type[InnerMethod]] = {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag}
-OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML, "pooled": Pooled, "reptile": Reptile}
+OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML, "maml": MAML, "pooled": Pooled, "reptile": Reptile}
 TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {
     "constraint": ConstraintFamily,
     "dynamics": DynamicsFamily,

@@ -55,6 +55,7 @@ class PolicyConfig:
 
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
     init_log_std: float = -0.5  # (OmniSafe)
+    context: int = bounded(0, low=0)  # length of the context, for inner.trust_region.parameters=context
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class CriticConfig:
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
     ridge: float = bounded(0.03, above=0)  # penalty of each task's linear correction; chosen, not tuned
+    halves: bool = False  # fit each task's correction of V_r on one half of its worlds and use it on the other
     lr: float = bounded(1.0e-3, above=0)  # Adam (OmniSafe)
     passes: int = bounded(2, low=1)  # over a meta-iteration's data; with 10 (OmniSafe) V_C overfits to its tasks
     minibatch: int = bounded(1024, low=1)  # samples; larger than OmniSafe's 128, for speed

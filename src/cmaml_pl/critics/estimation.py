@@ -6,7 +6,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.math.advantages import gae
+from cmaml_pl.math.advantages import gae, steps_so_far
 from cmaml_pl.math.regression import ridge_regression, value_features
 from cmaml_pl.nets.networks import NoValue, ObservationNormaliser, ValueNetwork
 
@@ -36,6 +36,26 @@ def read_transitions(normaliser: ObservationNormaliser, rollout: TensorDictBase)
     )
 
 
+def within_episode(states: Transitions, horizon: int) -> Transitions:
+    """The transitions as the safety critic V_C sees them: they end with the episode, and tell how much of it is left.
+
+    The cost limit is on the cost of an episode, so costs after its time limit do not count. The value of a state
+    therefore depends on the time that is left, which is appended to the features as a share of the horizon. The policy
+    does not get it.
+
+    Args:
+        states: the transitions of a rollout.
+        horizon: steps of an episode.
+    """
+    left = 1.0 - steps_so_far(states.done).to(states.features) / horizon
+    return Transitions(
+        torch.cat([states.features, left], dim=-1),
+        torch.cat([states.next_features, left - 1.0 / horizon], dim=-1),
+        states.done,
+        states.done,
+    )
+
+
 @torch.no_grad()
 def advantages(
     critic: ValueNetwork | NoValue,
@@ -45,6 +65,7 @@ def advantages(
     gamma: float,
     lmbda: float,
     ridge: float | None,
+    halves: bool = False,
 ) -> Tensor:
     """GAE of a reward or cost under `critic`, (tasks, envs, time, 1).
 
@@ -60,15 +81,36 @@ def advantages(
             a shared critic averages out, are not lost. At a time limit these returns are continued by the shared critic
             alone. If the linear function appeared on both sides of the regression, it would learn to cancel every
             reward that is a difference of potentials, such as progress, and with it the advantage.
+        halves: whether the linear function of a world is fitted on the other half of the task's worlds. Then no episode
+            is judged by a function that was fitted on it.
     """
     value, next_value = critic(states.features), critic(states.next_features)
     ends = (states.done, states.terminated)
     if ridge is not None:
         remainder = gae(signal, value, next_value, *ends, gamma=gamma, lmbda=1.0)
         phi, next_phi = value_features(states.features), value_features(states.next_features)
-        weights = ridge_regression(phi.flatten(1, 2), remainder.flatten(1, 2), ridge=ridge)[:, None]
+        weights = _correction(phi, remainder, ridge=ridge, halves=halves and phi.shape[1] > 1)
         value, next_value = value + phi @ weights, next_value + next_phi @ weights
     return gae(signal, value, next_value, *ends, gamma=gamma, lmbda=lmbda)
+
+
+def _correction(phi: Tensor, remainder: Tensor, *, ridge: float, halves: bool) -> Tensor:
+    """Weights of the linear correction for each world, (tasks, envs, F, 1); see `advantages`.
+
+    Args:
+        phi: (tasks, envs, time, F).
+        remainder: (tasks, envs, time, 1).
+        ridge: penalty of the regression.
+        halves: whether a world gets the weights that were fitted on the half that it is not in.
+    """
+    worlds = phi.shape[1]
+    cut = worlds // 2 if halves else 0
+    parts = [
+        ridge_regression(phi[:, own].flatten(1, 2), remainder[:, own].flatten(1, 2), ridge=ridge)[:, None]
+        for own in (slice(cut, None), *([slice(None, cut)] if halves else []))
+    ]
+    counts = (cut, worlds - cut) if halves else (worlds,)
+    return torch.cat([part.expand(-1, n, -1, -1) for part, n in zip(parts, counts, strict=True)], dim=1)
 
 
 @torch.no_grad()
@@ -84,9 +126,8 @@ def reward_to_go(critic: ValueNetwork, states: Transitions, reward: Tensor, *, g
 def cost_to_go(states: Transitions, cost: Tensor, *, gamma: float) -> Tensor:
     """Discounted sum of the costs left in the episode, (tasks, envs, time, 1).
 
-    The cost limit is on the cost of an episode, so nothing is added beyond the time limit. With a bootstrap, V_C(s_0)
-    would also count costs after the end of the episode; on nav2d, whose episodes are short, it would be four times the
-    real cost.
+    `states` must end with the episode, see `within_episode`. With a bootstrap at the time limit, V_C(s_0) would also
+    count costs after the end of the episode; on nav2d, whose episodes are short, it would be four times the real cost.
     """
     nothing = torch.zeros_like(cost)
     return gae(cost, nothing, nothing, states.done, states.terminated, gamma=gamma, lmbda=1.0)

@@ -78,7 +78,7 @@ class Ranks:
 
     def place(self, rows: int) -> tuple[int, int]:
         """The index of this rank's first row among the rows of all ranks, and the number of all rows."""
-        counts = self.gather(torch.tensor([rows])).tolist()
+        counts = [int(n) for n in self._all_gather(torch.tensor([rows]))] if self.size > 1 else [rows]
         return sum(counts[: self.rank]), sum(counts)
 
     def total(self, number: int) -> int:
@@ -86,12 +86,19 @@ class Ranks:
         return self.place(number)[1]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all ranks, (rows, ...) -> (size * rows, ...); every rank must have the same number of rows."""
+        """The rows of all ranks, (rows, ...) -> (all rows, ...); the ranks may have different numbers of rows."""
         if self.size == 1:
             return rows
+        counts = self._all_gather(torch.tensor([len(rows)]))
+        longest = int(max(counts))
+        padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+        return torch.cat([piece[: int(n)] for piece, n in zip(self._all_gather(padded), counts, strict=True)])
+
+    def _all_gather(self, rows: Tensor) -> list[Tensor]:
+        """The rows of each rank; every rank must have the same number of rows."""
         pieces = [torch.empty_like(rows) for _ in range(self.size)]
         self._communicate(lambda: dist.all_gather(pieces, rows.contiguous()))
-        return torch.cat(pieces)
+        return pieces
 
     def require_same(self, configuration: str) -> None:
         """Check that all ranks have the same `configuration`.

@@ -1,4 +1,4 @@
-"""Draws the figures of a meta-test: return and cost along adaptation, return against cost, and paths of the agents."""
+"""Draws the figures of a meta-test: return and cost along adaptation, and return against cost."""
 
 import math
 import textwrap
@@ -11,27 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 
-from cmaml_pl.evaluation.labels import Look, choose, find_looks
+from cmaml_pl.evaluation.labels import Look, choose
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Estimate, Summary
-from cmaml_pl.evaluation.traces import Trace
-from cmaml_pl.figures.canvas import PHASES, new_figure
-
-THING_COLOURS = {
-    "goal": "tab:green",
-    "hazards": "tab:red",
-    "vases": "tab:cyan",
-    "pillars": "tab:purple",
-    "gremlins": "tab:pink",
-    "buttons": "tab:orange",
-    "push_box": "gold",
-    "circle": "tab:olive",
-    "sigwalls": "tab:red",
-}
-"""Kind of things, as TaskEnv names it -> colour."""
-
+from cmaml_pl.figures.canvas import new_figure
 
 CUT = 4.0
 """Where an arm costs more than this many limits, an axis ends there: what matters is near the limit."""
@@ -71,18 +55,23 @@ def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
     panels = [SCORE, *PANELS] if scored else PANELS
     drawn, left_out = choose(list(dict.fromkeys(summary.method for summary in summaries)))
     for panel, axis in zip(panels, grid.flat, strict=True):
-        for method, look in drawn.items():
-            _draw_curve(axis, [summary for summary in summaries if summary.method == method], panel, look.colour)
-        axis.set(title=panel.title, ylabel=panel.unit, xlabel="environment steps of adaptation, per task")
-        if panel.name == "cost":
-            axis.set_ylim(bottom=0)
-            _draw_limit(axis, summaries, drawn, of="y")
-        elif panel.name == "violation_rate":
-            axis.set_ylim(-2, 102)
-        elif panel is SCORE:
-            for level in (0, 1):
-                axis.axhline(level, color="black", linestyle=":", linewidth=1)
+        draw_panel(axis, panel, summaries, drawn)
     _save(figure, grid.flat, summaries, drawn, left_out, path)
+
+
+def draw_panel(axis: Axes, panel: Panel, summaries: Sequence[Summary], drawn: Mapping[str, Look]) -> None:
+    """One quantity along adaptation for all arms of `drawn`; the cost with its limit."""
+    for method, look in drawn.items():
+        _draw_curve(axis, [summary for summary in summaries if summary.method == method], panel, look.colour)
+    axis.set(title=panel.title, ylabel=panel.unit, xlabel="environment steps of adaptation, per task")
+    if panel.name == "cost":
+        axis.set_ylim(bottom=0)
+        _draw_limit(axis, summaries, drawn, of="y")
+    elif panel.name == "violation_rate":
+        axis.set_ylim(-2, 102)
+    elif panel is SCORE:
+        for level in (0, 1):
+            axis.axhline(level, color="black", linestyle=":", linewidth=1)
 
 
 def _draw_curve(axis: Axes, curve: Sequence[Summary], panel: Panel, colour: str) -> None:
@@ -128,58 +117,6 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
     axis.set_xlim(left=0)
     _draw_limit(axis, summaries, drawn, of="x")
     _save(figure, [axis], summaries, drawn, left_out, path)
-
-
-def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
-    """Draw the agents' paths before and after adaptation from above, with hazards and goals.
-
-    Each row of the figure is an arm, each column is a task.
-
-    Args:
-        traces: arm -> traces at two steps for each task; all arms have the same tasks.
-        path: the PNG to write.
-    """
-    tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
-    first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
-    looks = find_looks(list(traces))
-    figure, grid = new_figure(len(traces), len(tasks), size=(3.2 * len(tasks), 3.3 * len(traces) + 0.4))
-    for axes, (method, found) in zip(grid, traces.items(), strict=True):
-        for axis, task in zip(axes, tasks, strict=True):
-            here = {trace.step: trace for trace in found if trace.task == task}
-            draw_things(axis, here[last])
-            for step, (_, _, colour) in zip((first, last), PHASES, strict=True):
-                _draw_paths(axis, here[step], colour)
-            axis.set(aspect="equal", title=f"task {task}", xticks=[], yticks=[])
-        axes[0].set_ylabel(looks[method].label, color=looks[method].colour)
-    handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
-def draw_things(axis: Axes, trace: Trace) -> None:
-    """Draw all things except the agent at their places at the start, and a goal at all its places in the episode."""
-    for kind, positions in trace.positions.items():
-        if kind == "agent":
-            continue
-        episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
-        places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
-        colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
-        for i, (x, y) in enumerate(places.tolist()):
-            if radius is None:
-                axis.plot(x, y, marker="*", color=colour, markersize=9, linestyle="none")
-            elif kind == "sigwalls":  # the first two stand across the x axis, the others across the y axis
-                dx, dy = (0.0, radius) if i < 2 else (radius, 0.0)
-                axis.plot([x - dx, x + dx], [y - dy, y + dy], color=colour)
-            else:
-                axis.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.3, linewidth=0))
-    axis.autoscale_view()
-
-
-def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
-    for world, length in enumerate(trace.lengths):
-        path = trace.positions["agent"][: length + 1, world, 0]
-        axis.plot(path[:, 0], path[:, 1], color=colour, linewidth=1, alpha=0.8)
-        axis.plot(*path[0], color="black", marker=".", markersize=4)
 
 
 def _draw_point(axis: Axes, x: float, y: float, colour: str, *, hollow: bool, size: float = 5) -> None:

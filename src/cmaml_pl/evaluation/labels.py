@@ -21,12 +21,13 @@ KNOWN = {
     "pretrain": ("pretraining", "tab:purple"),
     "eta_off": ("C-MAML without eta", "tab:cyan"),
     "cmaml_cpo": ("C-MAML, CPO inside", "tab:green"),
+    "cmaml_printed": ("C-MAML as printed", "tab:pink"),
     "cmaml_reptile": ("C-MAML, Reptile outside", "tab:olive"),
     "maml_penalty": ("MAML, fixed penalty", "tab:brown"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
-OTHER_COLOURS = ("tab:pink", "navy", "darkcyan", "yellowgreen", "indigo", "sienna")
+OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo", "sienna")
 """For arms without a colour of their own; red is the limit's."""
 
 WORDS = {

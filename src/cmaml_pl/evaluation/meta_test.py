@@ -131,7 +131,7 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
         first_weights = module.actor.vector()
         restore(module, load_checkpoint(checkpoint))
         if start == RANDOM:
-            module.actor.load_vector(first_weights)
+            module.deployed.copy_(first_weights)
         trainer = Trainer(
             accelerator="cpu",
             devices=1,

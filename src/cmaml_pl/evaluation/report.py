@@ -14,8 +14,9 @@ from rich.markup import escape
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import Run, open_runs
-from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter, plot_trajectories
+from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter
 from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
+from cmaml_pl.evaluation.paths import plot_adaptation, plot_trajectories
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Comparison, Estimate, Summary, compare, summarise
 from cmaml_pl.evaluation.tables import comparison_table, summary_table
@@ -27,7 +28,7 @@ REQUEST_FILE = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
 RESULT_FILES = (
     *("evaluation.csv", "summary.csv", "comparison.csv"),
-    *("finetuning.png", "scatter.png", "trajectories.png", "video.gif"),
+    *("adaptation.png", "finetuning.png", "scatter.png", "trajectories.png", "video.gif"),
 )
 """What an evaluation leaves."""
 
@@ -62,7 +63,7 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
 
     Returns:
         The folder, with evaluation.csv, summary.csv, comparison.csv where there are several arms, finetuning.png,
-        scatter.png, trajectories.png and, where there is something to draw with, video.gif.
+        scatter.png, trajectories.png, adaptation.png and, where there is something to draw with, video.gif.
     """
     runs = open_runs(paths)
     steps = steps or max(run.config.inner.steps for run in runs)
@@ -169,6 +170,7 @@ def _write_files(
     plot_finetuning(summaries, folder / "finetuning.png")
     plot_scatter(rows, summaries, folder / "scatter.png")
     plot_trajectories(traces, folder / "trajectories.png")
+    plot_adaptation(rows, summaries, traces, folder / "adaptation.png")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

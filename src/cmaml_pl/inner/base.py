@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.math.advantages import standardise
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
@@ -44,11 +44,16 @@ class InnerMethod(ABC):
         method: registry name.
         steps: K, number of adaptation steps in meta-training, each on new data.
         cost_limit: d, undiscounted cost per episode (25 is Safety-Gymnasium's limit for episodes of 1000 steps).
+        differentiable: whether it has `pull_back`.
+        shares_policy: whether all tasks have one policy, so that no step depends on the data of one task alone.
     """
 
     method: str
     steps: int = bounded(1, low=1)
     cost_limit: float = bounded(25.0, low=0, finite=False)
+
+    differentiable: ClassVar[bool] = False
+    shares_policy: ClassVar[bool] = False
 
     @property
     def multiplier_init(self) -> float:
@@ -74,6 +79,44 @@ class InnerMethod(ABC):
             data: rollouts of `theta`.
         """
 
+    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+        """The multiplier after the policy's own rollouts, without a step of the policy.
+
+        The outer update calls it for the adapted policies. With one adaptation step, lambda would otherwise depend on
+        the cost of the meta-policy only.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: the parameters that collected `data`, (tasks, P).
+            multiplier: lambda^p before, (tasks,).
+            data: rollouts of `theta`.
+
+        Returns:
+            The new lambda^p, and the weight of the cost advantage in the outer loss, both (tasks,).
+        """
+        return multiplier, multiplier
+
+    def pull_back(
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """The gradient in `theta` of a function of the adapted parameters, through the step of every task.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: the parameters that collected `data`, (tasks, P).
+            multiplier: lambda^p before the step, (tasks,).
+            data: rollouts of `theta`.
+            step: how far the step moved them, (tasks, P).
+            gradient: in the adapted parameters, (tasks, P).
+
+        Returns:
+            (tasks, P).
+
+        Raises:
+            NotImplementedError: the method is not `differentiable`.
+        """
+        raise NotImplementedError(f"{self.method} has no derivative of its step")
+
 
 def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Tensor:
     """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
@@ -95,4 +138,4 @@ def lagrangian_advantage(data: TaskData, multiplier: Tensor) -> Tensor:
     so that one step size of the multiplier serves every environment.
     """
     weight = multiplier[:, None]
-    return (standardise(data.reward_advantage) - weight * standardise(data.cost_advantage)) / (1.0 + weight)
+    return (data.reward_signal - weight * data.cost_signal) / (1.0 + weight)

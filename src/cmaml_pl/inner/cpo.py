@@ -6,9 +6,9 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod, InnerStep
-from cmaml_pl.inner.linearised import linearise, safe_line_search
+from cmaml_pl.inner.linearised import linearise, reach_where_free, safe_line_search
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.math.cpo_dual import Case, solve
+from cmaml_pl.math.cpo_dual import Case, CPOSolution, solve
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -42,7 +42,16 @@ class CPO(InnerMethod):
         problem = linearise(actor, theta, data, region)
         solution = solve(problem.q, problem.r, problem.s, problem.c, max_kl=region.max_kl)
         step = problem.step(solution.along_reward, solution.along_cost)
+        step = reach_where_free(actor, theta, data, step, region, solution.case)
         keep_reward = solution.case >= Case.BOUNDED
         adapted, kl, share = safe_line_search(actor, theta, data, step, region, c=problem.c, keep_reward=keep_reward)
-        nu = solution.cost_multiplier.clamp_max(self.multiplier_max)
-        return InnerStep(adapted, nu, kl, share, infeasible=solution.case == Case.RECOVERY)
+        return InnerStep(adapted, self._bounded(solution), kl, share, infeasible=solution.case == Case.RECOVERY)
+
+    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+        """The nu of the next step, which is not taken; see InnerMethod.judge."""
+        problem = linearise(actor, theta, data, self.trust_region)
+        nu = self._bounded(solve(problem.q, problem.r, problem.s, problem.c, max_kl=self.trust_region.max_kl))
+        return nu, nu
+
+    def _bounded(self, solution: CPOSolution) -> Tensor:
+        return solution.cost_multiplier.clamp_max(self.multiplier_max)

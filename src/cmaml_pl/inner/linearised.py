@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.inner.base import likelihood_ratio
-from cmaml_pl.inner.trust_region import TrustRegion, surrogate
-from cmaml_pl.math.advantages import spread, standardise
-from cmaml_pl.math.natural_gradient import conjugate_gradient, rowwise_gradient
+from cmaml_pl.inner.trust_region import TrustRegion
+from cmaml_pl.math.cpo_dual import Case
+from cmaml_pl.math.natural_gradient import conjugate_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -26,12 +26,12 @@ def cost_excess(data: TaskData) -> Tensor:
 
         (J_C(old) - d) / T + E_old[ratio * A_C] <= 0.
 
-    Dividing by sigma, the standard deviation of A_C in the task's samples, gives c = (J_C - d) / (T sigma) plus the
-    surrogate of the standardised advantage. Standardising scales c and its gradient b by the same factor, so it does
-    not change the step. Discounted advantages miss what an action costs more than 1 / (1 - gamma) steps later; if such
-    costs matter, the change of cost is underestimated.
+    Dividing by sigma = `data.cost_scale` gives c = (J_C - d) / (T sigma) plus the surrogate of the scaled advantage.
+    Scaling changes c and its gradient b by the same factor, so it does not change the step. Discounted advantages miss
+    what an action costs more than 1 / (1 - gamma) steps later; if such costs matter, the change of cost is
+    underestimated.
     """
-    sigma = spread(data.cost_advantage)[:, 0]
+    sigma = data.cost_scale
     # if all advantages are equal (sigma = 0), there is no gradient and only the sign of c matters
     return (data.episode_cost - data.cost_limit) / (data.episode_steps * sigma.where(sigma > 0, torch.ones_like(sigma)))
 
@@ -66,14 +66,25 @@ class LinearisedProblem:
 
 def linearise(actor: GaussianActor, theta: Tensor, data: TaskData, region: TrustRegion) -> LinearisedProblem:
     """The linearised problem of a step from `theta`, (tasks, P), within `region`; `theta` has collected `data`."""
-    _, g = rowwise_gradient(lambda x: surrogate(actor, x, data, standardise(data.reward_advantage)), theta)
-    _, b = rowwise_gradient(lambda x: surrogate(actor, x, data, standardise(data.cost_advantage)), theta)
+    _, g = region.gradient(actor, theta, data, data.reward_signal)
+    _, b = region.gradient(actor, theta, data, data.cost_signal)
     product = region.fisher(actor, theta, data)
     v, w = (conjugate_gradient(product, gradient, iterations=region.cg_iterations) for gradient in (g, b))
     # an iterate v of conjugate gradients is not exact, but v'Hv = g'v holds; r is b'v, not g'w, because the step along
     # v changes the cost by b'v
     q, r, s = (g * v).sum(dim=1), (b * v).sum(dim=1), (b * w).sum(dim=1)
     return LinearisedProblem(v, w, q, r, s, cost_excess(data))
+
+
+def reach_where_free(
+    actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor, region: TrustRegion, case: Tensor
+) -> Tensor:
+    """`TrustRegion.reach` for the steps that the cost limit does not bound; `step` is (tasks, P), `case` is (tasks,).
+
+    The other steps end at the limit, and a longer step would exceed it.
+    """
+    free = (case == Case.FLAT) | (case == Case.FREE) | (case == Case.RECOVERY)
+    return torch.where(free[:, None], region.reach(actor, theta, data, step), step)
 
 
 @torch.no_grad()
@@ -105,11 +116,11 @@ def safe_line_search(
     Returns:
         The same as `TrustRegion.search`.
     """
-    reward_advantage, cost_advantage = standardise(data.reward_advantage), standardise(data.cost_advantage)
+    reward_signal, cost_signal = data.reward_signal, data.cost_signal
 
     def surrogates(candidate: Tensor) -> tuple[Tensor, Tensor]:
         ratio = likelihood_ratio(actor, candidate, data)
-        return (ratio * reward_advantage).mean(dim=1), (ratio * cost_advantage).mean(dim=1)
+        return (ratio * reward_signal).mean(dim=1), (ratio * cost_signal).mean(dim=1)
 
     reward, cost = surrogates(theta.detach())
     # the comparison with minus infinity is kept because it refuses NaN; without a comparison NaN would pass

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod, InnerStep
-from cmaml_pl.inner.linearised import linearise, safe_line_search
+from cmaml_pl.inner.linearised import linearise, reach_where_free, safe_line_search
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.cpo_dual import Case, classify
 from cmaml_pl.nets.networks import GaussianActor
@@ -40,16 +40,25 @@ class PCPO(InnerMethod):
         """See InnerMethod.step."""
         region = self.trust_region
         problem = linearise(actor, theta, data, region)
-        q, r, s, c = problem.q, problem.r, problem.s, problem.c
-        along_reward, along_cost = project(q, r, s, c, max_kl=region.max_kl)
-        length = shorten(q, r, s, along_reward, along_cost, max_kl=region.max_kl)
-        case = classify(s, c, max_kl=region.max_kl)
+        along_reward, along_cost = project(problem.q, problem.r, problem.s, problem.c, max_kl=region.max_kl)
+        length = shorten(problem.q, problem.r, problem.s, along_reward, along_cost, max_kl=region.max_kl)
+        case = classify(problem.s, problem.c, max_kl=region.max_kl)
         step = problem.step(length * along_reward, length * along_cost)
+        step = reach_where_free(actor, theta, data, step, region, case)
         keep_reward = case >= Case.BOUNDED
         adapted, kl, share = safe_line_search(actor, theta, data, step, region, c=problem.c, keep_reward=keep_reward)
-        # x = along_reward H^-1 g + along_cost H^-1 b = along_reward H^-1 (g - nu b)
-        nu = torch.where(along_cost < 0, -along_cost / along_reward, 0.0).clamp_max(self.multiplier_max)
+        nu = self._multiplier(along_reward, along_cost)
         return InnerStep(adapted, nu, kl, share, infeasible=case == Case.RECOVERY)
+
+    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+        """The multiplier of the next step, which is not taken; see InnerMethod.judge."""
+        problem, region = linearise(actor, theta, data, self.trust_region), self.trust_region
+        nu = self._multiplier(*project(problem.q, problem.r, problem.s, problem.c, max_kl=region.max_kl))
+        return nu, nu
+
+    def _multiplier(self, along_reward: Tensor, along_cost: Tensor) -> Tensor:
+        """Nu in x = along_reward H^-1 g + along_cost H^-1 b = along_reward H^-1 (g - nu b), (tasks,)."""
+        return torch.where(along_cost < 0, -along_cost / along_reward, 0.0).clamp_max(self.multiplier_max)
 
 
 def project(q: Tensor, r: Tensor, s: Tensor, c: Tensor, *, max_kl: float) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,13 @@
 """TRPO without a constraint (Schulman et al. 2015): the inner loop of unconstrained MAML."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.math.advantages import standardise
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -26,8 +26,16 @@ class TRPO(InnerMethod):
     method: str = "trpo"
     trust_region: TrustRegion = field(default_factory=TrustRegion)
 
+    differentiable: ClassVar = True
+
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
-        adapted, kl, share = self.trust_region.step(actor, theta, data, standardise(data.reward_advantage))
+        adapted, kl, share = self.trust_region.step(actor, theta, data, data.reward_signal)
         no = torch.zeros_like(share, dtype=torch.bool)
         return InnerStep(adapted, torch.zeros_like(multiplier), kl, share, infeasible=no)
+
+    def pull_back(
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """See InnerMethod.pull_back."""
+        return self.trust_region.pull_back(actor, theta, data, data.reward_signal, step, gradient)

@@ -1,6 +1,7 @@
 """TRPO-Lagrangian (Ray, Achiam & Amodei 2019, "Benchmarking safe exploration in deep RL")."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class TRPOLag(InnerMethod):
             tasks. Below 1 lambda reacts at once within a task and slowly from task to task. At 1 cost and return
             oscillated on nav2d.
         multiplier_max: largest lambda; without it a task that cannot meet its limit would silence the reward for all.
+        margin: share of the limit that lambda holds the cost to; below 1 it leaves room for differences between tasks.
         trust_region: where a step may end.
     """
 
@@ -39,12 +41,27 @@ class TRPOLag(InnerMethod):
     multiplier_kp: float = bounded(0.0, low=0)
     multiplier_carry: float = bounded(0.1, low=0, high=1)
     multiplier_max: float = bounded(10.0, low=0)
+    margin: float = bounded(1.0, above=0, high=1)
     trust_region: TrustRegion = field(default_factory=TrustRegion)
+
+    differentiable: ClassVar = True
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
-        cost, limit, high = data.episode_cost, data.cost_limit, self.multiplier_max
-        multiplier = ascend(multiplier, cost, limit, lr=self.multiplier_lr, high=high)
-        weight = ascend(multiplier, cost, limit, lr=self.multiplier_kp, high=high)
+        multiplier, weight = self.judge(actor, theta, multiplier, data)
         adapted, kl, share = self.trust_region.step(actor, theta, data, lagrangian_advantage(data, weight))
         return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))
+
+    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+        """One ascent of lambda, and lambda with the proportional term; see InnerMethod.judge."""
+        cost, limit, high = data.episode_cost, self.margin * data.cost_limit, self.multiplier_max
+        multiplier = ascend(multiplier, cost, limit, lr=self.multiplier_lr, high=high)
+        return multiplier, ascend(multiplier, cost, limit, lr=self.multiplier_kp, high=high)
+
+    def pull_back(
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """See InnerMethod.pull_back; the weight of the cost is held constant."""
+        _, weight = self.judge(actor, theta, multiplier, data)
+        advantage = lagrangian_advantage(data, weight)
+        return self.trust_region.pull_back(actor, theta, data, advantage, step, gradient)

@@ -7,9 +7,20 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import likelihood_ratio, mean_kl
-from cmaml_pl.math.natural_gradient import TaskFunction, fisher_product, line_search, natural_step, rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.math.natural_gradient import (
+    TaskFunction,
+    conjugate_gradient,
+    fisher_product,
+    hessian_product,
+    line_search,
+    natural_step,
+    rowwise_gradient,
+)
+from cmaml_pl.nets.networks import PARTS, GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
+
+EDGE = 0.98
+"""Share of max_kl that a step is given: at all of it, every other line search would shorten the step."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,8 @@ class TrustRegion:
 
     Attributes:
         max_kl: largest mean divergence of a step, nats (OmniSafe: 0.01; more here, because a task has few steps).
+        parameters: which parameters a step may move: "all" of them; "context", an input that is the same in all states
+            (CAVIA, Zintgraf et al. 2019); or "head", the last layer (ANIL, Raghu et al. 2020).
         cg_iterations: number of products with the Fisher matrix for each gradient (OmniSafe: 15).
         cg_damping: number added to the diagonal of the Fisher matrix (OmniSafe).
         fisher_every: the Fisher matrix is averaged over every `fisher_every`-th state (Schulman et al. 2015, appendix
@@ -29,6 +42,7 @@ class TrustRegion:
     """
 
     max_kl: float = bounded(0.03, above=0)
+    parameters: str = bounded("all", choices=PARTS)
     cg_iterations: int = bounded(10, low=1)
     cg_damping: float = bounded(0.1, low=0)
     fisher_every: int = bounded(4, low=1)
@@ -37,9 +51,17 @@ class TrustRegion:
 
     def fisher(self, actor: GaussianActor, theta: Tensor, data: TaskData) -> TaskFunction:
         """The product with the damped Fisher matrix at `theta`, v -> (H + damping I) v, (tasks, P) -> (tasks, P)."""
-        return fisher_product(
+        product = fisher_product(
             lambda x: mean_kl(actor, x, data, every=self.fisher_every), theta, damping=self.cg_damping
         )
+        mask = actor.mask(self.parameters)
+        return product if mask is None else lambda v: mask * product(mask * v)
+
+    def gradient(self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """E[ratio * advantage], (tasks,), and its gradient in the parameters that may move, (tasks, P), at `theta`."""
+        value, gradient = rowwise_gradient(lambda x: surrogate(actor, x, data, advantage), theta)
+        mask = actor.mask(self.parameters)
+        return value, gradient if mask is None else mask * gradient
 
     def step(
         self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor
@@ -55,11 +77,64 @@ class TrustRegion:
         Returns:
             The same as `search`.
         """
-        before, gradient = rowwise_gradient(lambda x: surrogate(actor, x, data, advantage), theta)
+        before, gradient = self.gradient(actor, theta, data, advantage)
         product = self.fisher(actor, theta, data)
         step = natural_step(product, gradient, max_kl=self.max_kl, iterations=self.cg_iterations)
+        step = self.reach(actor, theta, data, step)
         # a comparison with NaN is false, so a step to parameters that are not finite is refused like any bad step
         return self.search(actor, theta, data, step, lambda x: surrogate(actor, x, data, advantage) > before)
+
+    def pull_back(
+        self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor, gradient: Tensor
+    ) -> Tensor:
+        """The gradient in `theta` of a function of theta + x(theta), where x is the step that `step` gave.
+
+        The step is x = alpha u with u = D^-1 g, D the damped Fisher matrix H + damping I, g the gradient of
+        E[ratio * advantage], and alpha such that x ends at the region's edge, x'Hx = const. With H and the advantage
+        held constant, and S the Hessian of E[ratio * advantage],
+
+            d(theta + x)/dtheta = I + alpha (I - x (Hx)' / x'Hx) D^-1 S.
+
+        At the parameters that collected the data, S is the low-variance curvature of Rothfuss et al. 2019 (ProMP, eq.
+        5): it holds what a change of `theta` does to the data that the step is computed from.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: where the step starts, (tasks, P).
+            data: rollouts of `theta`.
+            advantage: (tasks, samples).
+            step: x, (tasks, P); where it is 0, the result is `gradient`.
+            gradient: of the function at theta + x, (tasks, P).
+
+        Returns:
+            (tasks, P).
+        """
+        mask = actor.mask(self.parameters)
+        slope, curvature = hessian_product(lambda x: surrogate(actor, x, data, advantage), theta)
+        product = self.fisher(actor, theta, data)
+        own = gradient if mask is None else mask * gradient
+        along = product(step)  # D x = alpha g
+        fisher_step = along - self.cg_damping * step
+        length = (step * fisher_step).sum(dim=1, keepdim=True)
+        moved = length > 0
+        safe = length.where(moved, torch.ones_like(length))
+        alpha = (step * along).sum(dim=1, keepdim=True) / (step * slope).sum(dim=1, keepdim=True).where(moved, safe)
+        across = own - fisher_step * (step * own).sum(dim=1, keepdim=True) / safe
+        solved = conjugate_gradient(product, across, iterations=self.cg_iterations)
+        return gradient + torch.where(moved, alpha * curvature(solved), 0.0)
+
+    @torch.no_grad()
+    def reach(self, actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor) -> Tensor:
+        """`step` (tasks, P), scaled so that its own divergence is just below max_kl.
+
+        The quadratic model that gave the length of `step` includes the damping, so it overestimates the divergence. The
+        divergence grows with about the square of the length. Each of two rounds scales a step by at most 2.
+        """
+        for _ in range(2):
+            kl = mean_kl(actor, theta + step, data)
+            factor = (EDGE * self.max_kl / kl.where(kl > 0, torch.full_like(kl, EDGE * self.max_kl))).sqrt()
+            step = factor.clamp(0.5, 2.0)[:, None] * step
+        return step
 
     @torch.no_grad()
     def search(

@@ -45,18 +45,34 @@ def spread(advantage: Tensor) -> Tensor:
     return torch.where(flat, torch.zeros_like(deviation), deviation)
 
 
-def standardise(advantage: Tensor) -> Tensor:
-    """Advantages scaled to mean 0 and variance 1 over the samples of each task, (tasks, samples).
+def standardise(advantage: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Advantages with mean 0 over the samples of each task, divided by `scale`, (tasks, samples).
 
-    If all samples of a task are equal, its result is 0.
+    Args:
+        advantage: (tasks, samples).
+        scale: (tasks,); None uses each task's own standard deviation. A row with scale 0 becomes 0.
     """
-    centred, deviation = advantage - advantage.mean(dim=1, keepdim=True), spread(advantage)
-    return torch.where(deviation == 0, torch.zeros_like(centred), centred / deviation)
+    centred = advantage - advantage.mean(dim=1, keepdim=True)
+    unit = spread(advantage) if scale is None else scale[:, None]
+    return torch.where(unit == 0, torch.zeros_like(centred), centred / unit)
 
 
 def complete_episodes(done: Tensor) -> Tensor:
     """Whether a step belongs to an episode that ended within the batch, bool, in the shape of `done`."""
     return done.flip(-2).cummax(dim=-2).values.flip(-2)
+
+
+def steps_so_far(done: Tensor) -> Tensor:
+    """Number of steps of the episode before each step, int64, in the shape of `done`; a rollout begins with a reset."""
+    steps = torch.arange(done.shape[-2])[:, None]
+    return steps - 1 - _last_end(done, steps)
+
+
+def _last_end(done: Tensor, steps: Tensor) -> Tensor:
+    """The step at which the last episode before each step ended, in the shape of `done`; -1 if there was none."""
+    last_end = torch.where(done, steps, -1).cummax(dim=-2).values.roll(1, dims=-2)
+    last_end[..., 0, :] = -1
+    return last_end
 
 
 def mean_episode_sum(signal: Tensor, done: Tensor) -> Tensor:
@@ -75,9 +91,7 @@ def episode_sums(signal: Tensor, done: Tensor) -> Tensor:
     It is the difference of the running sum between the end of this episode and the end of the one before.
     """
     running = signal.double().cumsum(dim=-2)
-    steps = torch.arange(done.shape[-2])[:, None]
-    last_end = torch.where(done, steps, -1).cummax(dim=-2).values.roll(1, dims=-2)  # the last end before each step
-    last_end[..., 0, :] = -1
+    last_end = _last_end(done, torch.arange(done.shape[-2])[:, None])
     before = torch.where(last_end < 0, 0.0, running.gather(-2, last_end.clamp_min(0)))
     return torch.where(done, running - before, torch.nan)
 

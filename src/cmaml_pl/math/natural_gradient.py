@@ -27,15 +27,21 @@ def fisher_product(kl: TaskFunction, theta: Tensor, *, damping: float) -> TaskFu
 
     It is computed by double backward. If `theta` has collected the data, F is the Fisher information of the policy.
     """
+    _, product = hessian_product(kl, theta)
+    return lambda vector: product(vector) + damping * vector
+
+
+def hessian_product(function: TaskFunction, theta: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The gradient (tasks, P) of `function` at `theta`, and the product v -> H v with its Hessian."""
     leaf = theta.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(kl(leaf).sum(), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(function(leaf).sum(), leaf, create_graph=True)
 
     def product(vector: Tensor) -> Tensor:
         (hessian_vector,) = torch.autograd.grad(gradient, leaf, grad_outputs=vector, retain_graph=True)
-        return hessian_vector + damping * vector
+        return hessian_vector
 
-    return product
+    return gradient.detach(), product
 
 
 def conjugate_gradient(

@@ -1,7 +1,7 @@
 """The networks: a Gaussian actor, value networks and the observation normaliser."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,10 @@ class ObservationNormaliser(nn.Module):
         self.count.copy_(total)
 
 
+PARTS = ("all", "context", "head")
+"""Parts of an actor's parameters: all, the context, or the last layer."""
+
+
 class GaussianActor(nn.Module):
     """pi(a|s) = N(mu(s), diag exp(2 log_std)), with its observation normaliser.
 
@@ -73,7 +77,10 @@ class GaussianActor(nn.Module):
         hidden: widths of the tanh layers.
         init_log_std: first value of every log standard deviation.
         generator: source of the first weights.
+        context_size: length of the context, a parameter that the first layer reads beside the observation; 0 for none.
     """
+
+    context: nn.Parameter | None
 
     def __init__(
         self,
@@ -83,16 +90,23 @@ class GaussianActor(nn.Module):
         hidden: Sequence[int],
         init_log_std: float,
         generator: torch.Generator,
+        context_size: int = 0,
     ) -> None:
         super().__init__()
         self.normaliser = ObservationNormaliser(observation_size)
+        self.register_parameter("context", nn.Parameter(torch.zeros(context_size)) if context_size else None)
         # a small last layer starts every action near 0 (Andrychowicz et al. 2021, "What matters in on-policy RL")
-        self.mean = build_mlp([observation_size, *hidden, action_size], output_gain=0.01, generator=generator)
+        self.mean = build_mlp(
+            [observation_size + context_size, *hidden, action_size], output_gain=0.01, generator=generator
+        )
         self.log_std = nn.Parameter(torch.full((action_size,), init_log_std))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loc and standard deviation scale of the actions, both (..., A), for raw observations (..., D)."""
-        loc = self.mean(self.normaliser(observation))
+        x = self.normaliser(observation)
+        if self.context is not None:
+            x = torch.cat([x, self.context.expand(*x.shape[:-1], -1)], dim=-1)
+        loc = self.mean(x)
         return loc, self.log_std.exp().expand_as(loc)
 
     def vector(self) -> Tensor:
@@ -109,12 +123,45 @@ class GaussianActor(nn.Module):
     @property
     def log_std_slice(self) -> slice:
         """The entries of theta that are log_std."""
-        start = 0
-        for name, parameter in self.named_parameters():
-            if name == "log_std":
-                return slice(start, start + parameter.numel())
-            start += parameter.numel()
-        raise AssertionError("the actor has no log_std")
+        return self._slices()["log_std"]
+
+    def _slices(self) -> dict[str, slice]:
+        """The entries of theta that belong to each parameter, by name."""
+        sizes = [parameter.numel() for parameter in self.parameters()]
+        ends = list(accumulate(sizes))
+        return {
+            name: slice(end - size, end)
+            for (name, _), end, size in zip(self.named_parameters(), ends, sizes, strict=True)
+        }
+
+    def mask(self, part: str) -> Tensor | None:
+        """1 for the entries of theta that belong to `part` of PARTS, 0 for the others, (P,); None for "all"."""
+        if part == "all":
+            return None
+        slices, last = self._slices(), f"mean.{len(self.mean) - 1}"
+        names = ["context"] if part == "context" else [f"{last}.weight", f"{last}.bias"]
+        result = torch.zeros(sum(parameter.numel() for parameter in self.parameters()))
+        for name in names:
+            result[slices[name]] = 1.0
+        return result
+
+    @torch.no_grad()
+    def folded(self) -> "GaussianActor":
+        """The same policy without a context: its part in the first layer becomes part of the bias; else this actor.
+
+        The actions are equal up to rounding, because a sum is taken in another order.
+        """
+        if self.context is None:
+            return self
+        layers = [layer for layer in self.mean if isinstance(layer, nn.Linear)]
+        *hidden, actions = [layer.out_features for layer in layers]
+        size, first = self.normaliser.mean.numel(), layers[0]
+        result = GaussianActor(size, actions, hidden=hidden, init_log_std=0.0, generator=torch.Generator())
+        state = {name: value for name, value in self.state_dict().items() if name != "context"}
+        state["mean.0.weight"] = first.weight[:, :size]
+        state["mean.0.bias"] = first.bias + first.weight[:, size:] @ self.context
+        result.load_state_dict(state)
+        return result
 
     def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Run every task's own parameters on its own data.
@@ -130,6 +177,8 @@ class GaussianActor(nn.Module):
         sizes = [parameter.numel() for parameter in self.parameters()]
         rows = {name: row for (name, _), row in zip(self.named_parameters(), theta.split(sizes, dim=1), strict=True)}
         x = features
+        if "context" in rows:
+            x = torch.cat([x, rows["context"][:, None].expand(-1, x.shape[1], -1)], dim=-1)
         for name, layer in self.mean.named_children():
             if isinstance(layer, nn.Linear):
                 weight = rows[f"mean.{name}.weight"].unflatten(1, layer.weight.shape)

@@ -1,8 +1,9 @@
 """The interface of outer methods, which move the initialisation after the tasks of a meta-batch have adapted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
+
+PullBack = Callable[[Tensor], Tensor]
+"""Maps gradients in the adapted parameters theta^p to gradients in theta, both (tasks, P)."""
+
+
+def first_order(gradient: Tensor) -> Tensor:
+    """The PullBack of first-order methods: d theta^p / d theta is taken as the identity."""
+    return gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +35,17 @@ class OuterMethod(ABC):
             noise is good for. Less noise pays after adaptation, but an adaptation step within the trust region moves
             the mean action by at most sqrt(2 max_kl) standard deviations, so that less noise also means smaller steps.
             On nav2d a learned log_std makes adaptation too weak.
+        average: the meta-policy that is deployed (validated, adapted to test tasks, exported) is the running mean of
+            theta, in which the newest theta counts 1/average, or 1/i in meta-iteration i if that is more; 1 deploys the
+            newest theta. Theta swings with the multipliers, and the mean does not (Polyak & Juditsky 1992).
+        differentiates: whether the method needs the derivative of the inner steps.
     """
 
     method: str
     log_std: bool = True
+    average: int = bounded(1, low=1)
+
+    differentiates: ClassVar[bool] = False
 
     @property
     def passes(self) -> int:
@@ -59,8 +75,8 @@ class OuterMethod(ABC):
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
-    ) -> tuple[Tensor, Tensor]:
-        """A last change of the adapted policies, from their own rollouts: none, unless a baseline overrides this.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What follows from the adapted policies' own rollouts: new multipliers. Only a baseline takes a step.
 
         Args:
             actor: the network that runs the parameters.
@@ -70,12 +86,19 @@ class OuterMethod(ABC):
             post: rollouts of `theta`.
 
         Returns:
-            The theta^p, (tasks, P), and lambda^p, (tasks,), that `gradient` is given.
+            The theta^p, (tasks, P); lambda^p, (tasks,), which later tasks start from; and the weight of the cost that
+            `gradient` is given, (tasks,).
         """
-        return theta, multiplier
+        return theta, *inner.judge(actor, theta, multiplier, post)
 
     def gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
+        self,
+        actor: GaussianActor,
+        theta: Tensor,
+        adapted: Tensor,
+        weight: Tensor,
+        post: TaskData,
+        pull_back: PullBack = first_order,
     ) -> Tensor:
         """The meta-gradient g; the meta-optimiser moves theta along -g.
 
@@ -83,22 +106,28 @@ class OuterMethod(ABC):
             actor: the network that runs the parameters.
             theta: meta-parameters, (P,).
             adapted: theta^p, (tasks, P).
-            multiplier: lambda^p, held fixed, (tasks,).
+            weight: of the cost, held fixed, (tasks,).
             post: rollouts of the adapted policies.
+            pull_back: through the steps that led to the adapted policies; used if the method `differentiates`.
 
         Returns:
             g, (P,), a new tensor. Its entries for log_std are 0 if log_std is not learned.
         """
-        result = self._gradient(actor, theta, adapted, multiplier, post)
+        rows = self._gradients(actor, theta, adapted, weight, post)
+        rows = pull_back(rows) if self.differentiates else rows
+        result = rows.sum(dim=0) / max(len(rows), 1)  # 0 on a rank without a task
         if not self.log_std:
             result[actor.log_std_slice] = 0.0
         return result
 
     @abstractmethod
-    def _gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
+    def _gradients(
+        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
     ) -> Tensor:
-        """See `gradient`; the result includes the entries for log_std."""
+        """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
+
+        A method that `differentiates` gives gradients in theta^p.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
@@ -23,16 +24,25 @@ class FOMAML(MetaLearner):
 
     Attributes:
         passes: number of steps on one meta-batch; 1 is the algorithm as printed.
+        clip: clips the likelihood ratio to [1 - clip, 1 + clip], as in PPO (Schulman et al. 2017); null does not clip.
     """
 
     method: str = "fomaml"
     passes: int = bounded(1, low=1)
+    clip: float | None = bounded(None, above=0)
 
-    def _gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
+    def _gradients(
+        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
     ) -> Tensor:
-        advantage = lagrangian_advantage(post, multiplier)
+        advantage = lagrangian_advantage(post, weight)
         _, gradient = rowwise_gradient(
-            lambda candidate: -(likelihood_ratio(actor, candidate, post) * advantage).mean(dim=1), adapted
+            lambda candidate: -self._surrogate(likelihood_ratio(actor, candidate, post), advantage), adapted
         )
-        return gradient.mean(dim=0)
+        return gradient
+
+    def _surrogate(self, ratio: Tensor, advantage: Tensor) -> Tensor:
+        """E[ratio * A], (tasks,), clipped where that is asked for: E[min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)]."""
+        plain = ratio * advantage
+        if self.clip is None:
+            return plain.mean(dim=1)
+        return torch.minimum(plain, ratio.clamp(1.0 - self.clip, 1.0 + self.clip) * advantage).mean(dim=1)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import OuterMethod
-from cmaml_pl.rollout.task_data import TaskData, gather, pool
+from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,8 @@ class PooledSteps(InnerMethod):
 
     inner: InnerMethod
     ranks: Ranks = ALONE
+
+    shares_policy: ClassVar[bool] = True
 
     @classmethod
     def of(cls, inner: InnerMethod, ranks: Ranks = ALONE) -> "PooledSteps":
@@ -42,8 +46,12 @@ class PooledSteps(InnerMethod):
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step; the rows of `theta` and of `multiplier` are all equal, before and after the step."""
-        tasks = len(theta)
-        step = self.inner.step(actor, theta[:1], multiplier[:1], pool(gather(data, self.ranks)))
+        tasks, everyone = len(theta), gather(data, self.ranks)
+        sound = finite_rows(value for name, value in vars(everyone).items() if name != "cost_limit")
+        # this rank may have no task left. If no task is sound, the step is not finite, and it is not taken
+        theta, multiplier = self.ranks.gather(theta)[:1], self.ranks.gather(multiplier)[:1]
+        pooled = pool(select(everyone, sound) if sound.any() else everyone)
+        step = self.inner.step(actor, theta, multiplier, pooled)
         return InnerStep(
             theta=step.theta.expand(tasks, -1).clone(),
             multiplier=step.multiplier.expand(tasks),
@@ -86,12 +94,12 @@ class Pooled(OuterMethod):
 
     def last_step(
         self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One more pooled step, on the last rollouts."""
         step = inner.step(actor, theta, multiplier, post)
-        return step.theta, step.multiplier
+        return step.theta, step.multiplier, step.multiplier
 
-    def _gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
+    def _gradients(
+        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
     ) -> Tensor:
-        return theta - adapted[0]  # all rows of `adapted` are the same policy theta'
+        return theta - adapted[:1]  # all rows of `adapted` are the same policy theta'

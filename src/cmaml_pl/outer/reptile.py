@@ -19,7 +19,7 @@ class Reptile(MetaLearner):
 
     method: str = "reptile"
 
-    def _gradient(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, multiplier: Tensor, post: TaskData
+    def _gradients(
+        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
     ) -> Tensor:
-        return (theta - adapted).mean(dim=0)
+        return theta - adapted

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from cmaml_pl.inner.base import likelihood_ratio
-from cmaml_pl.math.advantages import standardise
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
@@ -22,9 +21,8 @@ def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, inclu
 
     The paper prints log pi(a_t|s_t) V_C(s). If V_C is taken at the state in which a_t was chosen, this term has
     expectation zero, because a function of s alone is a baseline. The paper must mean the advantage, and this function
-    uses it: A_C = `pre.cost_advantage`, the cost advantage under the global safety critic. It is standardised in each
-    task, so that eta weighs it against the meta-gradient whatever the unit of cost is. A task without any cost then
-    contributes the critic's error at full weight; `dead_band` keeps this error out while the batch is within its limit.
+    uses it: A_C = `pre.cost_signal`, the cost advantage under the global safety critic. It is divided by
+    `pre.cost_scale`, so that eta weighs it against the meta-gradient whatever the unit of cost is.
 
     Args:
         actor: the network that runs the parameters.
@@ -36,7 +34,7 @@ def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, inclu
     Returns:
         The gradient, (P,).
     """
-    advantage = standardise(pre.cost_advantage)
+    advantage = pre.cost_signal
     tasks = pre.action.shape[0]
     # at the parameters that collected the data, the gradient of the ratio is the gradient of log pi
     _, gradient = rowwise_gradient(

@@ -7,9 +7,9 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import Transitions, advantages, read_transitions
-from cmaml_pl.distributed.ranks import Ranks
-from cmaml_pl.math.advantages import mean_episode_sum
+from cmaml_pl.critics.estimation import Transitions, advantages, read_transitions, within_episode
+from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 
 
@@ -25,6 +25,8 @@ class TaskData:
         scale: standard deviation of that policy, (tasks, samples, A).
         reward_advantage: A_r, (tasks, samples).
         cost_advantage: A_c, (tasks, samples).
+        cost_scale: unit of A_c, (tasks,): the larger of its standard deviations in the task and in the whole batch of
+            tasks. In a task that hardly costs anything, the critic's noise therefore does not count as a cost.
         episode_steps: mean steps per episode, (tasks,).
         episode_return: mean undiscounted return per episode, (tasks,).
         episode_cost: J_C, mean undiscounted cost per episode, (tasks,).
@@ -38,10 +40,21 @@ class TaskData:
     scale: Tensor
     reward_advantage: Tensor
     cost_advantage: Tensor
+    cost_scale: Tensor
     episode_steps: Tensor
     episode_return: Tensor
     episode_cost: Tensor
     cost_limit: Tensor
+
+    @property
+    def reward_signal(self) -> Tensor:
+        """A_r with mean 0 and variance 1 in each task, (tasks, samples), as the surrogates and losses use it."""
+        return standardise(self.reward_advantage)
+
+    @property
+    def cost_signal(self) -> Tensor:
+        """A_c with mean 0 in each task, divided by `cost_scale`, (tasks, samples)."""
+        return standardise(self.cost_advantage, self.cost_scale)
 
 
 def pool(data: TaskData) -> TaskData:
@@ -50,12 +63,30 @@ def pool(data: TaskData) -> TaskData:
     def merge(value: Tensor) -> Tensor:
         return value.mean(dim=0, keepdim=True) if value.ndim == 1 else value.flatten(0, 1)[None]
 
-    return TaskData(**{field.name: merge(getattr(data, field.name)) for field in dataclasses.fields(data)})
+    merged = TaskData(**{field.name: merge(getattr(data, field.name)) for field in dataclasses.fields(data)})
+    return dataclasses.replace(merged, cost_scale=spread(merged.cost_advantage)[:, 0])
+
+
+def select(data: TaskData, rows: Tensor) -> TaskData:
+    """The tasks of some rows, bool, (tasks,)."""
+    return TaskData(**{name: value[rows] for name, value in vars(data).items()})
 
 
 def gather(data: TaskData, ranks: Ranks) -> TaskData:
     """The data of the tasks of all ranks."""
     return TaskData(**{name: ranks.gather(rows) for name, rows in vars(data).items()})
+
+
+def common_scale(advantage: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """The larger of a task's own standard deviation and that of all tasks of all ranks, (tasks, samples) -> (tasks,).
+
+    The latter is the square root of the tasks' mean variance. Tasks that are not finite are left out of the mean.
+    """
+    own = spread(advantage)[:, 0]
+    finite = own.isfinite()
+    total, count = own.where(finite, torch.zeros_like(own)).square().sum(), finite.sum().to(own)
+    ranks.sum_([total, count])
+    return torch.maximum(own, (total / count.clamp_min(1.0)).sqrt())
 
 
 @dataclass(frozen=True)
@@ -70,6 +101,8 @@ class AdvantageEstimator:
         cost_gamma: discount of the cost.
         lmbda: lambda of GAE, for reward and cost.
         ridge: penalty of the critics' correction for each task, see `advantages`.
+        horizon: steps of an episode.
+        halves: of the reward critic's correction, see `advantages`.
     """
 
     actor: GaussianActor
@@ -79,20 +112,43 @@ class AdvantageEstimator:
     cost_gamma: float
     lmbda: float
     ridge: float
+    horizon: int
+    halves: bool = False
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
         return read_transitions(self.actor.normaliser, rollout)
 
-    def task_data(self, rollout: TensorDictBase, cost_limit: Tensor) -> TaskData:
-        """The data of the tasks' own updates, with both critics corrected for each task; `cost_limit` is (tasks,)."""
+    def cost_transitions(self, rollout: TensorDictBase) -> Transitions:
+        """The same as V_C sees them, see `within_episode`."""
+        return within_episode(self.transitions(rollout), self.horizon)
+
+    def task_data(self, rollout: TensorDictBase, cost_limit: Tensor, ranks: Ranks = ALONE) -> TaskData:
+        """For the tasks' own updates: both critics with each task's correction.
+
+        Args:
+            rollout: TensorDict [tasks, envs, time].
+            cost_limit: (tasks,).
+            ranks: the processes that have the other tasks of the batch.
+        """
         states, after = self.transitions(rollout), rollout["next"]
         reward_advantage = advantages(
-            self.reward_critic, states, after["reward"], gamma=self.gamma, lmbda=self.lmbda, ridge=self.ridge
+            self.reward_critic,
+            states,
+            after["reward"],
+            gamma=self.gamma,
+            lmbda=self.lmbda,
+            ridge=self.ridge,
+            halves=self.halves,
         )
         cost_advantage = advantages(
-            self.safety_critic, states, after["cost"], gamma=self.cost_gamma, lmbda=self.lmbda, ridge=self.ridge
-        )
+            self.safety_critic,
+            within_episode(states, self.horizon),
+            after["cost"],
+            gamma=self.cost_gamma,
+            lmbda=self.lmbda,
+            ridge=self.ridge,
+        ).flatten(1)
         return TaskData(
             features=states.features.flatten(1, 2),
             action=rollout["action"].flatten(1, 2),
@@ -100,16 +156,22 @@ class AdvantageEstimator:
             loc=rollout["loc"].flatten(1, 2),
             scale=rollout["scale"].flatten(1, 2),
             reward_advantage=reward_advantage.flatten(1),
-            cost_advantage=cost_advantage.flatten(1),
+            cost_advantage=cost_advantage,
+            cost_scale=common_scale(cost_advantage, ranks),
             episode_steps=mean_episode_sum(torch.ones_like(after["reward"]), after["done"]),
             episode_return=mean_episode_sum(after["reward"], after["done"]),
             episode_cost=mean_episode_sum(after["cost"], after["done"]),
             cost_limit=cost_limit,
         )
 
+    def safety_data(self, data: TaskData, rollout: TensorDictBase, ranks: Ranks = ALONE) -> TaskData:
+        """The data of a rollout with A_C under the global safety critic alone."""
+        advantage = self.safety_advantage(rollout)
+        return dataclasses.replace(data, cost_advantage=advantage, cost_scale=common_scale(advantage, ranks))
+
     def safety_advantage(self, rollout: TensorDictBase) -> Tensor:
-        """A_C under the global safety critic without a correction for each task, (tasks, samples)."""
-        states, cost = self.transitions(rollout), rollout["next", "cost"]
+        """A_C under the global safety critic alone, (tasks, samples)."""
+        states, cost = self.cost_transitions(rollout), rollout["next", "cost"]
         return advantages(
             self.safety_critic, states, cost, gamma=self.cost_gamma, lmbda=self.lmbda, ridge=None
         ).flatten(1)

@@ -10,6 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.files import in_one_move
+from cmaml_pl.runs.upgrade import upgrade
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -18,6 +19,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own TorchCheckpointIO writes to the system's temporary folder first. That folder is often on another
     disk, from which a file cannot be moved in one step.
     """
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Lightning's, with the checkpoints of earlier versions as this one would have written them."""
+        return upgrade(super().load_checkpoint(path, *args, **kwargs))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write the new checkpoint beside `path`, move the old one to `previous(path)`, and the new one to `path`.

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cmaml_pl.errors import UserError
+from cmaml_pl.runs.upgrade import upgrade
 
 LAST = "last.ckpt"
 """Name of the newest checkpoint in its folder."""
@@ -49,7 +50,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     known = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
     if not known or not isinstance(content.get("epoch"), int):
         raise UserError(f"{path} is not a checkpoint of cmaml_pl, which has a state_dict and an epoch.")
-    return Checkpoint(path, content)
+    return Checkpoint(path, upgrade(content))
 
 
 def restore(module: nn.Module, checkpoint: Checkpoint) -> None:

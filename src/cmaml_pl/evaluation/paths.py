@@ -1,0 +1,132 @@
+"""Draws the paths of the agents before and after adaptation, seen from above."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+from matplotlib.transforms import Bbox
+
+from cmaml_pl.evaluation.figures import PANELS, draw_panel
+from cmaml_pl.evaluation.labels import choose, find_looks
+from cmaml_pl.evaluation.rows import Row
+from cmaml_pl.evaluation.statistics import Summary
+from cmaml_pl.evaluation.traces import Trace
+from cmaml_pl.figures.canvas import PHASES, new_figure
+
+THING_COLOURS = {
+    "goal": "tab:green",
+    "hazards": "tab:red",
+    "vases": "tab:cyan",
+    "pillars": "tab:purple",
+    "gremlins": "tab:pink",
+    "buttons": "tab:orange",
+    "push_box": "gold",
+    "circle": "tab:olive",
+    "sigwalls": "tab:red",
+}
+"""Kind of things, as TaskEnv names it -> colour."""
+
+SHOWN = 3
+"""Number of tasks in the figure that shows adaptation at a glance."""
+
+
+def plot_adaptation(
+    rows: Sequence[Row], summaries: Sequence[Summary], traces: Mapping[str, Sequence[Trace]], path: Path
+) -> None:
+    """Draw adaptation at a glance: paths of one arm in a few tasks, and return and cost of all arms along adaptation.
+
+    The arm is the one that a figure needs most: C-MAML, where it is among the arms. The paths are of its first seed.
+
+    Args:
+        rows: lines of evaluation.csv.
+        summaries: summaries of the same rows.
+        traces: arm -> traces at two steps for each task.
+        path: the PNG to write.
+    """
+    drawn, _ = choose(list(dict.fromkeys(summary.method for summary in summaries)))
+    method = next(iter(drawn))
+    found, own = traces[method], [row for row in rows if row["method"] == method]
+    tasks, steps = (sorted({getattr(trace, name) for trace in found}) for name in ("task", "step"))
+    tasks = tasks[:SHOWN]
+    figure, grid = new_figure(2, len(tasks) + 1, size=(2.6 * len(tasks) + 4.6, 5.6), widths=[2.6] * len(tasks) + [4.6])
+    for axes, step, (_, label, colour) in zip(grid, (steps[0], steps[-1]), PHASES, strict=True):
+        for axis, task in zip(axes, tasks, strict=False):
+            trace = next(trace for trace in found if (trace.task, trace.step) == (task, step))
+            row = next(row for row in own if (row["task"], row["step"]) == (task, step))
+            draw_things(axis, trace)
+            _draw_paths(axis, trace, colour)
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(f"return {row['return']:.2f}, cost {row['cost']:.1f}", fontsize=9)
+        axes[0].set_ylabel(label if step == 0 else f"{label}, {step} steps")
+    for column in grid.T[: len(tasks)]:
+        _same_view(column)
+    for axis, panel in zip(grid[:, -1], PANELS, strict=False):
+        draw_panel(axis, panel, summaries, drawn)
+        axis.grid(alpha=0.3)
+    handles = [Line2D([], [], color=look.colour, marker="o", label=look.label) for look in drawn.values()]
+    handles.append(Line2D([], [], color=THING_COLOURS["goal"], marker="*", linestyle="none", label="goal"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
+    """Draw the agents' paths before and after adaptation from above, with hazards and goals.
+
+    Each row of the figure is an arm, each column is a task.
+
+    Args:
+        traces: arm -> traces at two steps for each task; all arms have the same tasks.
+        path: the PNG to write.
+    """
+    tasks = list(dict.fromkeys(trace.task for found in traces.values() for trace in found))
+    first, last = (choose(trace.step for found in traces.values() for trace in found) for choose in (min, max))
+    looks = find_looks(list(traces))
+    figure, grid = new_figure(len(traces), len(tasks), size=(3.2 * len(tasks), 3.3 * len(traces) + 0.4))
+    for axes, (method, found) in zip(grid, traces.items(), strict=True):
+        for axis, task in zip(axes, tasks, strict=True):
+            here = {trace.step: trace for trace in found if trace.task == task}
+            draw_things(axis, here[last])
+            for step, (_, _, colour) in zip((first, last), PHASES, strict=True):
+                _draw_paths(axis, here[step], colour)
+            axis.set(aspect="equal", title=f"task {task}", xticks=[], yticks=[])
+        axes[0].set_ylabel(looks[method].label, color=looks[method].colour)
+    handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_things(axis: Axes, trace: Trace) -> None:
+    """Draw all things except the agent at their places at the start, and a goal at all its places in the episode."""
+    for kind, positions in trace.positions.items():
+        if kind == "agent":
+            continue
+        episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
+        places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
+        colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
+        for i, (x, y) in enumerate(places.tolist()):
+            if radius is None:
+                axis.plot(x, y, marker="*", color=colour, markersize=9, linestyle="none")
+            elif kind == "sigwalls":  # the first two stand across the x axis, the others across the y axis
+                dx, dy = (0.0, radius) if i < 2 else (radius, 0.0)
+                axis.plot([x - dx, x + dx], [y - dy, y + dy], color=colour)
+            else:
+                axis.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.3, linewidth=0))
+    axis.autoscale_view()
+
+
+def _same_view(axes: Sequence[Axes]) -> None:
+    """Let all axes show the same square, in which there is room for all that they show."""
+    whole = Bbox.union([axis.viewLim for axis in axes])
+    half = max(whole.width, whole.height) / 2
+    x, y = (sum(ends) / 2 for ends in (whole.intervalx, whole.intervaly))
+    for axis in axes:
+        axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
+
+
+def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
+    for world, length in enumerate(trace.lengths):
+        path = trace.positions["agent"][: length + 1, world, 0]
+        axis.plot(path[:, 0], path[:, 1], color=colour, linewidth=1, alpha=0.8)
+        axis.plot(*path[0], color="black", marker=".", markersize=4)
