@@ -102,7 +102,6 @@ class CMAML(LightningModule):
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
-
         through = partial(pull_back, stages=stages, actor=self.actor, inner=inner)
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)

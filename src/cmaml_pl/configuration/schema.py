@@ -55,7 +55,9 @@ class PolicyConfig:
 
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
     init_log_std: float = -0.5  # (OmniSafe)
-    context: int = bounded(0, low=0)  # length of the context, for inner.trust_region.parameters=context
+    # Length of the context, an input that is the same in all states (CAVIA). Adaptation moves it with the weights or,
+    # with inner.trust_region.parameters=context, alone.
+    context: int = bounded(0, low=0)
 
 
 @dataclass(frozen=True)
