@@ -25,8 +25,10 @@ ROOT = Path(__file__).parents[1]
 FORKS = sys.platform == "linux"
 """Whether commands are forked; macOS's own libraries do not survive that, so there they are started anew."""
 
-LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:.*\n)*?\S+\.AlreadyJoinedError: .*\n"
-"""What a thread of W&B says, now and then, when a process ends before it; nothing is lost by it."""
+LATE_THREAD = (
+    r"Exception in thread wandb-ServiceFinalizer:\n(?:.*\n)*?(?:\S+\.AlreadyJoinedError: .*\n|(?:  |Trace).*\n?\Z)"
+)
+"""What a thread of W&B says, or begins to say, when a process ends before it; nothing is lost by it."""
 
 
 class Fork:
