@@ -74,7 +74,7 @@ def test_a_gradient_is_pulled_back_through_a_step_as_by_differentiating_it(part,
         return x + (2 * region.max_kl / (direction @ fisher @ direction)).sqrt() * direction
 
     gradient = torch.randn(len(theta), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    pulled = region.pull_back(actor, theta[None], data, advantage, (end(theta) - theta)[None], gradient[None])
+    pulled = region.pull_back(actor, theta[None], data, advantage, (end(theta) - theta)[None])(gradient[None])
     expected = torch.func.jacrev(end)(theta).T @ gradient
     torch.testing.assert_close(pulled[0], expected, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(expected, gradient, rtol=0.1), "the step hardly depends on theta"
@@ -84,5 +84,5 @@ def test_nothing_is_pulled_back_through_a_step_that_was_not_taken():
     actor, region = make_actor(), TrustRegion()
     theta = actor.vector().expand(2, -1).clone()
     data, gradient = make_task_data(actor, theta), torch.ones_like(theta)
-    pulled = region.pull_back(actor, theta, data, data.reward_signal, torch.zeros_like(theta), gradient)
+    pulled = region.pull_back(actor, theta, data, data.reward_signal, torch.zeros_like(theta))(gradient)
     assert torch.equal(pulled, gradient)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
-from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -132,9 +132,10 @@ def _hold_broken(step: InnerStep, before: Stage, *, whole: bool) -> InnerStep:
     )
 
 
-def pull_back(gradient: Tensor, *, stages: Sequence[Stage], actor: GaussianActor, inner: InnerMethod) -> Tensor:
-    """Gradients in the parameters of the last stage, as gradients in those of the first one, both (tasks, P)."""
-    for before, after in reversed(list(pairwise(stages))):
-        step = after.theta - before.theta
-        gradient = inner.pull_back(actor, before.theta, before.multiplier, before.data, step, gradient)
-    return gradient
+def pull_back(stages: Sequence[Stage], actor: GaussianActor, inner: InnerMethod) -> PullBack:
+    """Maps gradients in the parameters of the last stage to gradients in those of the first one."""
+    steps = [
+        inner.pull_back(actor, before.theta, before.multiplier, before.data, after.theta - before.theta)
+        for before, after in pairwise(stages)
+    ]
+    return lambda gradient: reduce(lambda rows, step: step(rows), reversed(steps), gradient)

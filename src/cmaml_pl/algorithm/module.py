@@ -1,7 +1,6 @@
 """C-MAML as a LightningModule; the outer update uses Lightning's manual optimisation."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NoReturn
 
 import torch
@@ -14,7 +13,7 @@ from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.advantages import episode_cost_from_values
-from cmaml_pl.outer.base import OuterMethod
+from cmaml_pl.outer.base import OuterMethod, first_order
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
 from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -102,7 +101,7 @@ class CMAML(LightningModule):
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
-        through = partial(pull_back, stages=stages, actor=self.actor, inner=inner)
+        through = pull_back(stages, self.actor, inner) if self.outer.differentiates else first_order
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
         eta_weight = self.safety_weight(safety)
@@ -126,7 +125,7 @@ class CMAML(LightningModule):
         self.env_steps += env_steps
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
         metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step}
-        metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
+        metrics["lambda/mean"] = mean_multiplier
         metrics["policy/std"] = self.actor.log_std.exp().mean()
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
@@ -148,6 +147,7 @@ class CMAML(LightningModule):
     def _adapt_to_measure(self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str) -> list[Stage]:
         stages = self.adapt(tasks, self.inner.steps, (stream, batch_idx))
         metrics = stage_metrics(stages, self.ranks)
+        metrics["lambda/mean"] = self.ranks.mean(stages[-1].multiplier)
         self._log({prefix + name: value for name, value in metrics.items()}, len(tasks))
         return stages
 

@@ -38,7 +38,6 @@ def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
         "post/return": post.data.episode_return,
         "post/cost": post.data.episode_cost,
         "post/violation_rate": (post.data.episode_cost > post.data.cost_limit).float(),
-        "lambda/mean": post.multiplier,
         "inner/kl": torch.stack([step.kl for step in steps]).mean(dim=0),
         "inner/rejected_steps": torch.stack([step.step_share == 0 for step in steps]).float().mean(dim=0),
         "inner/infeasible_steps": torch.stack([step.infeasible for step in steps]).float().mean(dim=0),

@@ -183,12 +183,7 @@ def _save(
     """With one legend for all panels, which also names the arms that only the tables have."""
     for axis in axes:
         axis.grid(alpha=0.3)
-    handles = [Line2D([], [], color=look.colour, marker="o", label=look.label) for look in drawn.values()]
-    if math.isfinite(summaries[0].cost_limit):
-        label = "hollow: mean cost over the limit"
-        handles.append(
-            Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="none", label=label)
-        )
+    handles = explain_points(summaries, drawn)
     width = figure.get_size_inches()[0]
     names = "; ".join(look.label for look in left_out.values())
     note = textwrap.fill(f"not drawn (summary.csv has them): {names}", int(12 * width)) if names else None
@@ -196,6 +191,17 @@ def _save(
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=9, title=note)
     legend.get_title().set_fontsize(8)
     figure.savefig(path, dpi=120)
+
+
+def explain_points(summaries: Sequence[Summary], drawn: Mapping[str, Look]) -> list[Line2D]:
+    """The entries of a legend: the colour of each arm, and what a hollow point is."""
+    handles = [Line2D([], [], color=look.colour, marker="o", label=look.label) for look in drawn.values()]
+    if math.isfinite(summaries[0].cost_limit):
+        label = "hollow: mean cost over the limit"
+        handles.append(
+            Line2D([], [], color="black", marker="o", markerfacecolor="white", linestyle="none", label=label)
+        )
+    return handles
 
 
 def _span(estimate: Estimate) -> list[list[float]] | None:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.transforms import Bbox
 
-from cmaml_pl.evaluation.figures import PANELS, draw_panel
+from cmaml_pl.evaluation.figures import PANELS, draw_panel, explain_points
 from cmaml_pl.evaluation.labels import choose, find_looks
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Summary
@@ -65,9 +65,9 @@ def plot_adaptation(
     for axis, panel in zip(grid[:, -1], PANELS, strict=False):
         draw_panel(axis, panel, summaries, drawn)
         axis.grid(alpha=0.3)
-    handles = [Line2D([], [], color=look.colour, marker="o", label=look.label) for look in drawn.values()]
+    handles = explain_points(summaries, drawn)
     handles.append(Line2D([], [], color=THING_COLOURS["goal"], marker="*", linestyle="none", label="goal"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=120)
 
 

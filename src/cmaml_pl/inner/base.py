@@ -1,6 +1,7 @@
 """The interface of inner methods, each of which takes one adaptation step for many tasks at once."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +11,9 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
+
+PullBack = Callable[[Tensor], Tensor]
+"""Maps gradients in adapted parameters to gradients in those that adaptation started from, both (tasks, P)."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,9 @@ class InnerMethod(ABC):
         return multiplier, multiplier
 
     def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
-    ) -> Tensor:
-        """The gradient in `theta` of a function of the adapted parameters, through the step of every task.
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
+    ) -> PullBack:
+        """The derivative of the step of every task, as a map of gradients.
 
         Args:
             actor: the network that runs the parameters.
@@ -107,10 +111,6 @@ class InnerMethod(ABC):
             multiplier: lambda^p before the step, (tasks,).
             data: rollouts of `theta`.
             step: how far the step moved them, (tasks, P).
-            gradient: in the adapted parameters, (tasks, P).
-
-        Returns:
-            (tasks, P).
 
         Raises:
             NotImplementedError: the method is not `differentiable`.

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cmaml_pl.inner.base import InnerMethod, InnerStep
+from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
@@ -35,7 +35,7 @@ class TRPO(InnerMethod):
         return InnerStep(adapted, torch.zeros_like(multiplier), kl, share, infeasible=no)
 
     def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
-    ) -> Tensor:
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
+    ) -> PullBack:
         """See InnerMethod.pull_back."""
-        return self.trust_region.pull_back(actor, theta, data, data.reward_signal, step, gradient)
+        return self.trust_region.pull_back(actor, theta, data, data.reward_signal, step)

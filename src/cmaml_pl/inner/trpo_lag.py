@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerMethod, InnerStep, lagrangian_advantage
+from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack, lagrangian_advantage
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.multiplier import ascend
 from cmaml_pl.nets.networks import GaussianActor
@@ -59,9 +59,9 @@ class TRPOLag(InnerMethod):
         return multiplier, ascend(multiplier, cost, limit, lr=self.multiplier_kp, high=high)
 
     def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor, gradient: Tensor
-    ) -> Tensor:
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
+    ) -> PullBack:
         """See InnerMethod.pull_back; the weight of the cost is held constant."""
         _, weight = self.judge(actor, theta, multiplier, data)
         advantage = lagrangian_advantage(data, weight)
-        return self.trust_region.pull_back(actor, theta, data, advantage, step, gradient)
+        return self.trust_region.pull_back(actor, theta, data, advantage, step)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import likelihood_ratio, mean_kl
+from cmaml_pl.inner.base import PullBack, likelihood_ratio, mean_kl
 from cmaml_pl.math.natural_gradient import (
     TaskFunction,
     conjugate_gradient,
@@ -85,9 +85,9 @@ class TrustRegion:
         return self.search(actor, theta, data, step, lambda x: surrogate(actor, x, data, advantage) > before)
 
     def pull_back(
-        self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor, gradient: Tensor
-    ) -> Tensor:
-        """The gradient in `theta` of a function of theta + x(theta), where x is the step that `step` gave.
+        self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor
+    ) -> PullBack:
+        """Maps gradients at theta + x(theta) to gradients at `theta`, where x is the step that `step` gave.
 
         The step is x = alpha u with u = D^-1 g, D the damped Fisher matrix H + damping I, g the gradient of
         E[ratio * advantage], and alpha such that x ends at the region's edge, x'Hx = const. With H and the advantage
@@ -103,25 +103,25 @@ class TrustRegion:
             theta: where the step starts, (tasks, P).
             data: rollouts of `theta`.
             advantage: (tasks, samples).
-            step: x, (tasks, P); where it is 0, the result is `gradient`.
-            gradient: of the function at theta + x, (tasks, P).
-
-        Returns:
-            (tasks, P).
+            step: x, (tasks, P); where it is 0, gradients are returned unchanged.
         """
         mask = actor.mask(self.parameters)
         slope, curvature = hessian_product(lambda x: surrogate(actor, x, data, advantage), theta)
         product = self.fisher(actor, theta, data)
-        own = gradient if mask is None else mask * gradient
         along = product(step)  # D x = alpha g
         fisher_step = along - self.cg_damping * step
         length = (step * fisher_step).sum(dim=1, keepdim=True)
         moved = length > 0
         safe = length.where(moved, torch.ones_like(length))
         alpha = (step * along).sum(dim=1, keepdim=True) / (step * slope).sum(dim=1, keepdim=True).where(moved, safe)
-        across = own - fisher_step * (step * own).sum(dim=1, keepdim=True) / safe
-        solved = conjugate_gradient(product, across, iterations=self.cg_iterations)
-        return gradient + torch.where(moved, alpha * curvature(solved), 0.0)
+
+        def apply(gradient: Tensor) -> Tensor:
+            own = gradient if mask is None else mask * gradient
+            across = own - fisher_step * (step * own).sum(dim=1, keepdim=True) / safe
+            solved = conjugate_gradient(product, across, iterations=self.cg_iterations)
+            return gradient + torch.where(moved, alpha * curvature(solved), 0.0)
+
+        return apply
 
     @torch.no_grad()
     def reach(self, actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor) -> Tensor:

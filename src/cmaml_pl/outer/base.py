@@ -1,7 +1,7 @@
 """The interface of outer methods, which move the initialisation after the tasks of a meta-batch have adapted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,12 +10,9 @@ from torch import Tensor, nn
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.ranks import ALONE, Ranks
-from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
-
-PullBack = Callable[[Tensor], Tensor]
-"""Maps gradients in the adapted parameters theta^p to gradients in theta, both (tasks, P)."""
 
 
 def first_order(gradient: Tensor) -> Tensor:
@@ -108,13 +105,12 @@ class OuterMethod(ABC):
             adapted: theta^p, (tasks, P).
             weight: of the cost, held fixed, (tasks,).
             post: rollouts of the adapted policies.
-            pull_back: through the steps that led to the adapted policies; used if the method `differentiates`.
+            pull_back: through the steps that led to the adapted policies, for a method that `differentiates`.
 
         Returns:
             g, (P,), a new tensor. Its entries for log_std are 0 if log_std is not learned.
         """
-        rows = self._gradients(actor, theta, adapted, weight, post)
-        rows = pull_back(rows) if self.differentiates else rows
+        rows = pull_back(self._gradients(actor, theta, adapted, weight, post))
         result = rows.sum(dim=0) / max(len(rows), 1)  # 0 on a rank without a task
         if not self.log_std:
             result[actor.log_std_slice] = 0.0
