@@ -151,7 +151,6 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         lmbda=config.critic.gae_lambda,
         ridge=config.critic.ridge,
         horizon=env.horizon,
-        halves=config.critic.halves,
     )
 
 

@@ -136,22 +136,3 @@ def test_a_critic_that_knows_the_time_predicts_what_an_episode_costs():
         errors[name] = abs(float(predicted.detach()) - 40.0) / 40.0
     assert errors["told"] < 0.1
     assert errors["not told"] > 0.15
-
-
-def test_the_correction_of_a_world_can_be_fitted_on_the_other_half_alone():
-    """Where there is nothing to explain, a correction explains the noise of the worlds that it was fitted on."""
-    g = torch.Generator().manual_seed(0)
-    states = torch.randn(1, 4, 11, 8, generator=g)
-    done = torch.ones(1, 4, 10, 1, dtype=torch.bool)  # every step is an episode
-    transitions = Transitions(states[:, :, :-1], states[:, :, 1:], done, done)
-    reward = torch.randn(1, 4, 10, 1, generator=g)
-    found = {}
-    for halves in (False, True):
-        found[halves] = advantages(NoValue(), transitions, reward, gamma=0.9, lmbda=0.95, ridge=1e-2, halves=halves)
-    assert found[False].square().mean() < 0.8 * reward.square().mean()
-    assert found[True].square().mean() > reward.square().mean()
-    # the second half is judged by what the first one alone would be judged by
-    other = reward.clone()
-    other[:, 2:] = 0.0
-    again = advantages(NoValue(), transitions, other, gamma=0.9, lmbda=0.95, ridge=1e-2, halves=True)
-    torch.testing.assert_close(found[True][:, 2:] - reward[:, 2:], again[:, 2:])

@@ -7,7 +7,7 @@ from tests.integration.runs import DISABLED, TINY, final_state, lines
 
 from cmaml_pl import load_run
 from cmaml_pl.cli import main
-from cmaml_pl.configuration.merging import NEWER, RENAMED
+from cmaml_pl.configuration.merging import GONE, NEWER, RENAMED
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.upgrade import FIRST_LAYER
 
@@ -27,12 +27,16 @@ def write_as_before_the_trust_region_had_a_section(folder: RunFolder) -> None:
     region = config["inner"].pop("trust_region")
     config["inner"] |= {name: value for name, value in region.items() if f"inner.{name}" in RENAMED}
     del config["tasks"]["observe_task"]
+    for key, value in GONE.items():
+        section, _, name = key.partition(".")
+        config[section][name] = value
     folder.config.write_text(yaml.safe_dump(config))
     for path in folder.checkpoints.iterdir():
         content = torch.load(path, weights_only=True)
         content["hyper_parameters"] = {
             OLD_NAMES.get(key, key): value for key, value in content["hyper_parameters"].items() if key not in NEWER
         }
+        content["hyper_parameters"] |= GONE
         del content["state_dict"]["deployed"]
         torch.save(content, path)
 

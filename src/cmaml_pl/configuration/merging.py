@@ -37,9 +37,12 @@ NEWER: Mapping[str, Any] = {
     "inner.margin": 1.0,
     "outer.clip": None,
     "outer.average": 1,
-    "critic.halves": False,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
+
+
+GONE: Mapping[str, Any] = {"critic.halves": False}
+"""Keys that earlier versions had, and the value at which they did nothing: with it they are ignored."""
 
 
 def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
@@ -86,12 +89,18 @@ def flatten(config: Config) -> dict[str, Any]:
 
 
 def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`, `NEWER`."""
-    return ({**NEWER} if stored else {}) | {RENAMED.get(key, key): value for key, value in stored.items()}
+    """A flattened configuration of an earlier version, under the names of this one; see `RENAMED`, `NEWER`, `GONE`."""
+    kept = {RENAMED.get(key, key): value for key, value in stored.items() if (key, value) not in GONE.items()}
+    return ({**NEWER} if stored else {}) | kept
 
 
 def _rename(layer: DictConfig) -> None:
-    """Rename keys of earlier versions to those of this version, in place; see `RENAMED`."""
+    """Rename keys of earlier versions to those of this version, in place; see `RENAMED`, `GONE`."""
+    for key, value in GONE.items():
+        section, _, name = key.rpartition(".")
+        values = layer.get(section)
+        if isinstance(values, DictConfig) and values.get(name) == value:
+            values.pop(name)
     for old, new in RENAMED.items():
         section, _, name = old.rpartition(".")
         values = layer.get(section)

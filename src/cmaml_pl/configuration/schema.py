@@ -70,7 +70,6 @@ class CriticConfig:
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
     ridge: float = bounded(0.03, above=0)  # penalty of each task's linear correction; chosen, not tuned
-    halves: bool = False  # fit each task's correction of V_r on one half of its worlds and use it on the other
     lr: float = bounded(1.0e-3, above=0)  # Adam (OmniSafe)
     passes: int = bounded(2, low=1)  # over a meta-iteration's data; with 10 (OmniSafe) V_C overfits to its tasks
     minibatch: int = bounded(1024, low=1)  # samples; larger than OmniSafe's 128, for speed

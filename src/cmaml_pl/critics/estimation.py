@@ -65,7 +65,6 @@ def advantages(
     gamma: float,
     lmbda: float,
     ridge: float | None,
-    halves: bool = False,
 ) -> Tensor:
     """GAE of a reward or cost under `critic`, (tasks, envs, time, 1).
 
@@ -81,36 +80,15 @@ def advantages(
             a shared critic averages out, are not lost. At a time limit these returns are continued by the shared critic
             alone. If the linear function appeared on both sides of the regression, it would learn to cancel every
             reward that is a difference of potentials, such as progress, and with it the advantage.
-        halves: whether the linear function of a world is fitted on the other half of the task's worlds. Then no episode
-            is judged by a function that was fitted on it.
     """
     value, next_value = critic(states.features), critic(states.next_features)
     ends = (states.done, states.terminated)
     if ridge is not None:
         remainder = gae(signal, value, next_value, *ends, gamma=gamma, lmbda=1.0)
         phi, next_phi = value_features(states.features), value_features(states.next_features)
-        weights = _correction(phi, remainder, ridge=ridge, halves=halves and phi.shape[1] > 1)
+        weights = ridge_regression(phi.flatten(1, 2), remainder.flatten(1, 2), ridge=ridge)[:, None]
         value, next_value = value + phi @ weights, next_value + next_phi @ weights
     return gae(signal, value, next_value, *ends, gamma=gamma, lmbda=lmbda)
-
-
-def _correction(phi: Tensor, remainder: Tensor, *, ridge: float, halves: bool) -> Tensor:
-    """Weights of the linear correction for each world, (tasks, envs, F, 1); see `advantages`.
-
-    Args:
-        phi: (tasks, envs, time, F).
-        remainder: (tasks, envs, time, 1).
-        ridge: penalty of the regression.
-        halves: whether a world gets the weights that were fitted on the half that it is not in.
-    """
-    worlds = phi.shape[1]
-    cut = worlds // 2 if halves else 0
-    parts = [
-        ridge_regression(phi[:, own].flatten(1, 2), remainder[:, own].flatten(1, 2), ridge=ridge)[:, None]
-        for own in (slice(cut, None), *([slice(None, cut)] if halves else []))
-    ]
-    counts = (cut, worlds - cut) if halves else (worlds,)
-    return torch.cat([part.expand(-1, n, -1, -1) for part, n in zip(parts, counts, strict=True)], dim=1)
 
 
 @torch.no_grad()

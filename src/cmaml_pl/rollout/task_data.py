@@ -102,7 +102,6 @@ class AdvantageEstimator:
         lmbda: lambda of GAE, for reward and cost.
         ridge: penalty of the critics' correction for each task, see `advantages`.
         horizon: steps of an episode.
-        halves: of the reward critic's correction, see `advantages`.
     """
 
     actor: GaussianActor
@@ -113,7 +112,6 @@ class AdvantageEstimator:
     lmbda: float
     ridge: float
     horizon: int
-    halves: bool = False
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
@@ -133,13 +131,7 @@ class AdvantageEstimator:
         """
         states, after = self.transitions(rollout), rollout["next"]
         reward_advantage = advantages(
-            self.reward_critic,
-            states,
-            after["reward"],
-            gamma=self.gamma,
-            lmbda=self.lmbda,
-            ridge=self.ridge,
-            halves=self.halves,
+            self.reward_critic, states, after["reward"], gamma=self.gamma, lmbda=self.lmbda, ridge=self.ridge
         )
         cost_advantage = advantages(
             self.safety_critic,
