@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from tensordict import TensorDict, TensorDictBase
 
-from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
+from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.navigation.definition import Pose, read_definition
 from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
-from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
-from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.envs.physics import Array
 from cmaml_pl.task import Task
 
-MODES = ("fast", "exact")
 
-
-class NavigationEnv(TaskEnv):
+class NavigationEnv(EngineEnv):
     """Worlds of one Safety-Gymnasium navigation task, batch size [num_tasks, num_envs], all in this process.
 
     It runs the agents Point, Car, Racecar, Doggo and Ant, and the tasks Goal, Button, Push, Circle and Run. The objects
@@ -35,11 +29,9 @@ class NavigationEnv(TaskEnv):
     - `cost_hazards` and so on, for each group of the id that can cost: weight of its cost. By default it is 1 for the
       groups that the id constrains and 0 for the others. If the cost is an indicator, any weight above 0 counts as 1.
 
-    In addition to the keys of TaskEnv there is ``cost`` (tasks, envs, 1), which is 0 after a reset; the cost of a step
-    is ("next", "cost"). It is an indicator, 0 or 1, unless the id's task defines it otherwise. Actions are clipped to
-    the action space when they are given to a world; the batch keeps them as the policy drew them. If the physics of a
-    world fails, its episode is truncated, with a cost of 1 and the task's `reward_exception` as reward; `failures`
-    counts these episodes.
+    The cost is an indicator, 0 or 1, unless the id's task defines it otherwise. Actions are clipped to the action space
+    when they are given to a world; the batch keeps them as the policy drew them. If the physics of a world fails, its
+    episode is truncated, with a cost of 1 and the task's `reward_exception` as reward.
 
     Args:
         env_id: Safety-Gymnasium id, e.g. SafetyPointGoal1-v0.
@@ -66,6 +58,8 @@ class NavigationEnv(TaskEnv):
             or an argument is out of its range.
     """
 
+    worlds: NavigationWorlds
+
     def __init__(
         self,
         env_id: str,
@@ -82,15 +76,7 @@ class NavigationEnv(TaskEnv):
         start: Pose | None = None,
         reveal: Sequence[str] = (),
     ) -> None:
-        for name, count in {"num_tasks": num_tasks, "num_envs": num_envs, "num_threads": num_threads}.items():
-            if count is not None and count < 1:
-                raise UserError(f"{name} is {count}; at least 1 is needed.")
-        if mode not in MODES:
-            raise UserError(f"mode is {mode!r}; choose from {', '.join(MODES)}{did_you_mean(mode, MODES)}.")
-        self.horizon = check_env_id(env_id, horizon)
-        super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.env_id, self.mode, self.reveal, self._dtype = env_id, mode, tuple(reveal), dtype
-        self.num_threads = usable_cores() if num_threads is None else num_threads
+        super().__init__(env_id, num_tasks, num_envs, mode, num_threads, horizon=horizon, dtype=dtype, reveal=reveal)
         definition = read_definition(env_id, hidden=hidden, start=start)
         self.cost_groups = tuple(group.name for group in definition.costly)
         self.worlds = NavigationWorlds(
@@ -103,8 +89,7 @@ class NavigationEnv(TaskEnv):
         )
         self.worlds.seed_streams(seed)
         self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
-        low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (self._low, self._high))
-        set_specs(self, observation_size=self.worlds.observer.size + len(reveal), low=low, high=high, dtype=dtype)
+        self._declare(observation_size=self.worlds.observer.size, low=self._low, high=self._high)
         self.radii = {group.name: group.radius for group in definition.groups}
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
@@ -114,42 +99,6 @@ class NavigationEnv(TaskEnv):
         )
         self.worlds.layout_seeds = [task.layout_seed for task in tasks for _ in range(self.batch_size[1])]
 
-    def positions(self) -> dict[str, NDArray[np.float64]]:
-        """See TaskEnv."""
-        return {name: xy.reshape(*self.batch_size, *xy.shape[1:]) for name, xy in self.worlds.named_positions().items()}
-
-    def geometry(self, task: int, env: int) -> NDArray[np.float64]:
-        """See TaskEnv; the geoms are those of `worlds.definition.model`."""
-        return self.worlds.physics.geometry(task * self.batch_size[1] + env)
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
-        chosen = np.ones(self.batch_size.numel(), np.bool_)
-        if tensordict is not None and "_reset" in tensordict.keys():
-            chosen = tensordict["_reset"].reshape(-1).cpu().numpy()
-        if chosen.any():
-            self.worlds.reset(np.flatnonzero(chosen))
-        nothing = np.zeros(len(chosen))
-        never = nothing.astype(np.bool_)
-        return self._tensordict({"cost": nothing, "terminated": never, "truncated": never})
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        actions = tensordict["action"].detach().flatten(0, 1).cpu().numpy().astype(np.float64)
-        outcome = self.worlds.step(actions.clip(self._low, self._high))
-        self.failures += int(outcome.failed.sum())
-        return self._tensordict(
-            {
-                "reward": outcome.reward,
-                "cost": outcome.cost,
-                "terminated": outcome.terminated,
-                "truncated": outcome.truncated,
-            }
-        )
-
-    def _tensordict(self, state: Arrays) -> TensorDict:
-        found = state_tensordict({"observation": self.worlds.observe(), **state}, self.batch_size, self._dtype)
-        return found.set("observation", self._with_revealed(found["observation"]))
-
-    def _set_seed(self, seed: int | None) -> None:
-        """Seed the layouts of worlds without a task; a task's layout seed determines all that its worlds draw."""
-        if seed is not None:
-            self.worlds.seed_streams(seed)
+    def _given(self, actions: Array) -> Array:
+        """The actions within the action space."""
+        return actions.clip(self._low, self._high)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.physics import Array
 from cmaml_pl.envs.navigation.rules import own_weights
+from cmaml_pl.envs.physics import Array
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.task import Task
 

@@ -4,26 +4,11 @@ from collections.abc import Sequence
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch, SimulationError
 from numpy.typing import NDArray
 
 from cmaml_pl.envs.navigation.definition import Definition
+from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
 
-Array = NDArray[np.float64]
-Worlds = NDArray[np.intp]
-"""Indices of some worlds, ascending and unique."""
-
-_FATAL = [
-    int(warning)
-    for warning in (
-        mujoco.mjtWarning.mjWARN_BADQPOS,
-        mujoco.mjtWarning.mjWARN_BADQVEL,
-        mujoco.mjtWarning.mjWARN_BADQACC,
-        mujoco.mjtWarning.mjWARN_CONTACTFULL,
-        mujoco.mjtWarning.mjWARN_CNSTRFULL,
-    )
-]
-"""MuJoCo's warnings after which a world's numbers are meaningless: it diverged, or ran out of memory for contacts."""
 _SLEEP_TOLERANCE = 1e-6
 """Speed below which a thing may fall asleep, in MuJoCo's unit. A vase costs from 1e-4 m/s on, which is also MuJoCo's
 default: with it, vases that creep after a push stopped costing too early (docs/performance.md). 1e-6 is as fast."""
@@ -32,12 +17,10 @@ _SETTLING_STEPS = 1000
 """Physics steps after which nothing moves any more; Safety-Gymnasium's vases fall below 1e-6 m/s after about 100."""
 
 
-class Physics:
+class Physics(BatchPhysics):
     """The MuJoCo simulations of `num_worlds` worlds, which differ in layout and physical parameters.
 
-    mujoco.batch (since MuJoCo 3.17) is the fastest way that was found to step them: it uses native threads and runs no
-    Python between worlds. Its results are equal to the bit to those of a loop with one MjData per world. It also saves
-    a sixth of the work by continuing from the last mj_forward, see docs/performance.md.
+    A sixth of the work is saved by continuing from the last mj_forward, see docs/performance.md.
 
     Args:
         definition: the task.
@@ -60,14 +43,18 @@ class Physics:
         if sleeping and not self._mocaps and any(group.bodies is not None for group in definition.groups):
             model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
             model.opt.sleep_tolerance = _SLEEP_TOLERANCE
-        self._batch = Batch(model, num_worlds, num_threads, persistent=True)
-        self._frameskip = int(definition.task.sim_conf.frameskip_binom_n)
-        self._agent = model.body("agent").id
+        super().__init__(
+            model,
+            num_worlds,
+            num_threads=num_threads,
+            frameskip=int(definition.task.sim_conf.frameskip_binom_n),
+            agent=model.body("agent").id,
+            persistent=True,
+        )
         self.body_positions: Array = self._batch.bind("xpos")
         self.agent_position = self.body_positions[:, self._agent]
         self.agent_rotation: Array = self._batch.bind("xmat").reshape(num_worlds, model.nbody, 3, 3)[:, self._agent]
         self.sensors: Array = self._batch.bind("sensordata")
-        self._scaled: list[tuple[Array, NDArray[np.intp], Array, int]] = []
         self._expand_layout()
         vases = definition.group("vases")
         if model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP and vases is not None and vases.bodies is not None:
@@ -87,20 +74,6 @@ class Physics:
         self._free_bodies = self._placed_bodies[free]
         self._free_qpos = model.jnt_qposadr[joints[free]]
 
-    def _expand_agent(self) -> None:
-        """Give each world its own copy of the agent's physical parameters."""
-        model = self._definition.model
-        bodies = np.flatnonzero(model.body_rootid == self._agent)
-        dofs = np.flatnonzero(np.isin(model.dof_bodyid, bodies))
-        fields = (
-            ("body_mass", bodies, 0),
-            ("body_inertia", bodies, 0),
-            ("dof_damping", dofs, 1),
-            ("actuator_gear", np.arange(model.nu), 2),
-        )
-        for name, rows, factor in fields:
-            self._scaled.append((self._batch.expand(name), rows, getattr(model, name)[rows], factor))
-
     def place(self, worlds: Worlds, positions: Array, rotations: Array, factors: Array) -> None:
         """Start the given worlds from new layouts, at time 0.
 
@@ -112,10 +85,7 @@ class Physics:
             rotations: rotations of all things about the vertical axis, rad, (n, things).
             factors: factors of the agents' masses and inertias, joint damping and actuator gears, (n, 3).
         """
-        if not self._scaled and (factors != 1.0).any():
-            self._expand_agent()
-        for field, own, values, factor in self._scaled:
-            field[worlds[:, None], own] = values * factors[:, factor].reshape(-1, *[1] * values.ndim)
+        self.scale(worlds, factors)
         rows, bodies = worlds[:, None], self._placed_bodies
         self._body_pos[rows, bodies, :2] = positions[:, self._placed]
         self._body_quat[rows, bodies] = _quaternions(rotations[:, self._placed])
@@ -136,45 +106,20 @@ class Physics:
         self._batch.qpos[worlds] = qpos
         self._batch.forward(worlds)
 
-    def joints(self, world: int) -> Array:
-        """A copy of the joint positions qpos of a world, (nq,)."""
-        qpos: Array = self._batch.qpos[world].copy()
-        return qpos
-
-    def geometry(self, world: int) -> Array:
-        """Positions, m, and rotations to the world's frame of the geoms of a world, (geoms, 3 + 9)."""
-        parts = [self._batch.bind(name)[world] for name in ("geom_xpos", "geom_xmat")]
-        geometry: Array = np.concatenate(parts, axis=1)
-        return geometry
-
-    def step(self, actions: Array) -> NDArray[np.bool_]:
-        """Step all worlds once; the actions are held for all physics steps of this environment step.
-
-        Args:
-            actions: actions, (W, A), within the actuators' ranges.
-
-        Returns:
-            Whether the physics of each world failed, bool, (W,).
-        """
-        self._batch.ctrl = actions
-        failed = np.zeros(len(actions), np.bool_)
-        try:
-            if self._mocaps:
-                mocap = int(mujoco.mjtState.mjSTATE_MOCAP_POS)
-                self._batch.rollout(self._frameskip, self._mocap_positions(), control_spec=mocap, record=())
-                self._batch.forward()
-            else:
-                self._batch.step(nstep=self._frameskip, stage=mujoco.mjtStage.mjSTAGE_ACC.value)
-        except SimulationError as error:
-            failed[error.ids] = True
-        failed |= self._batch.warning[:, _FATAL, 1].any(axis=1)
-        return failed
+    def _advance(self) -> None:
+        """See BatchPhysics; what is derived is that of the new state."""
+        if self._mocaps:
+            mocap = int(mujoco.mjtState.mjSTATE_MOCAP_POS)
+            self._batch.rollout(self.frameskip, self._mocap_positions(), control_spec=mocap, record=())
+            self._batch.forward()
+        else:
+            self._batch.step(nstep=self.frameskip, stage=mujoco.mjtStage.mjSTAGE_ACC.value)
 
     def _mocap_positions(self) -> Array:
         """Positions, m, to which Gremlins.move drags gremlins in each physics step, (W, frameskip, 3 * mocaps)."""
         time = self._batch.time[:, None].copy()
         positions = []
-        for _ in range(self._frameskip):
+        for _ in range(self.frameskip):
             step = []
             for settings in self._mocaps:
                 circle = [np.sin(time) * settings.travel, np.cos(time) * settings.travel]

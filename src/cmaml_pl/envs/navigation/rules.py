@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmaml_pl.envs.navigation.definition import Definition, Group
-from cmaml_pl.envs.navigation.physics import Array, Physics, Worlds
+from cmaml_pl.envs.navigation.physics import Physics
+from cmaml_pl.envs.physics import Array, Worlds
 
 Flags = NDArray[np.bool_]
 

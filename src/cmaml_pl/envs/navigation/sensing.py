@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.physics import Array, Physics
+from cmaml_pl.envs.navigation.physics import Physics
+from cmaml_pl.envs.physics import Array
 
 
 class Observer:

@@ -7,12 +7,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from cmaml_pl.envs.engine import Flags, Outcome
 from cmaml_pl.envs.navigation.definition import Definition
 from cmaml_pl.envs.navigation.parameters import own_parameters
-from cmaml_pl.envs.navigation.physics import Array, Physics, Worlds
+from cmaml_pl.envs.navigation.physics import Physics
 from cmaml_pl.envs.navigation.placement import Placer
-from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, Flags, make_rule
+from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, make_rule
 from cmaml_pl.envs.navigation.sensing import Observer
+from cmaml_pl.envs.physics import Array, Worlds
 from cmaml_pl.errors import UserError
 
 EXCEPTION_COST = 1.0
@@ -44,24 +46,14 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class NavigationOutcome(Outcome):
     """The result of one step of all worlds.
 
     Attributes:
-        reward: reward, (W,).
-        cost: cost, (W,).
-        terminated: whether the episode ended for good, (W,).
-        truncated: whether the time limit or failed physics ended the episode, (W,).
         reached: whether a goal was reached, (W,).
-        failed: whether the physics failed, (W,).
     """
 
-    reward: Array
-    cost: Array
-    terminated: Flags
-    truncated: Flags
     reached: Flags
-    failed: Flags
 
 
 class NavigationWorlds:
@@ -211,7 +203,7 @@ class NavigationWorlds:
             f"{self.definition.env_id} has no valid layout for layout seed {seed} ({reason}): leave that seed out."
         )
 
-    def step(self, actions: Array) -> Outcome:
+    def step(self, actions: Array) -> NavigationOutcome:
         """Step all worlds once.
 
         Args:
@@ -241,7 +233,7 @@ class NavigationWorlds:
             terminated |= self.physics.agent_position[:, 2] <= _ANT_ALIVE_ABOVE
         self._steps += 1
         truncated = failed | (self._steps >= self.horizon)
-        return Outcome(reward, cost, terminated, truncated, reached, failed)
+        return NavigationOutcome(reward, cost, terminated, truncated, failed, reached)
 
     def _new_goal(self, world: int) -> bool:
         """Draw a new goal in a world, away from the current positions of its things; False if no goal fits."""

@@ -1,0 +1,156 @@
+"""Runs many worlds of one velocity task of Safety-Gymnasium, in NumPy."""
+
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+from gymnasium.utils.seeding import np_random
+
+from cmaml_pl.envs.engine import Outcome
+from cmaml_pl.envs.locomotion.definition import Definition
+from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
+
+FAILURE_COST = 1.0
+"""Cost of a step in which the physics failed, as in navigation."""
+FACTORS = ("mass", "damping", "gear")
+"""Physical parameters of a body that a task can scale."""
+FORCES = ("cinert", "cvel", "qfrc_actuator")
+"""What a Humanoid observes beside positions, velocities and contact forces."""
+
+
+class Physics(BatchPhysics):
+    """The simulations of the bodies.
+
+    Args:
+        definition: the id.
+        num_worlds: W, number of worlds.
+        num_threads: number of threads, including that of the caller.
+    """
+
+    def __init__(self, definition: Definition, num_worlds: int, *, num_threads: int) -> None:
+        model = definition.model
+        agent = model.body("torso").id
+        humanoid = definition.kind == "HumanoidEnv"
+        super().__init__(
+            model,
+            num_worlds,
+            num_threads=num_threads,
+            frameskip=definition.frame_skip,
+            agent=model.body_rootid[agent],
+            persistent=humanoid,
+        )
+        batch = self._batch
+        self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
+        self._torso = batch.bind("xpos")[:, agent] if definition.kind == "AntEnv" else None
+        self._centres = batch.bind("xipos") if humanoid else None
+        self._masses: Array = batch.expand("body_mass")
+        self.forces = [batch.bind(name) for name in FORCES] if humanoid else []
+        self.contact_forces: Array = np.zeros((num_worlds if humanoid else 0, model.nbody, 6))
+        self._scratch = mujoco.MjData(model) if humanoid else None
+
+    def _advance(self) -> None:
+        """See BatchPhysics; gymnasium computes contact forces after it."""
+        super()._advance()
+        if self._scratch is None:
+            return
+        self.contact_forces[:] = 0.0
+        for world in np.flatnonzero(self._batch.bind("ncon") > 0):
+            self._batch.get_data(int(world), self._scratch)
+            mujoco.mj_rnePostConstraint(self.model, self._scratch)
+            self.contact_forces[world] = self._scratch.cfrc_ext
+
+    def place(self) -> Array:
+        """Where the bodies are, m, (W, 2), as the originals measure it; what moves in a plane moves along the first."""
+        if self._centres is not None:  # of mass
+            mass = self._masses[:, :, None]
+            return np.asarray((mass * self._centres).sum(axis=1) / mass.sum(axis=1))[:, :2]
+        return np.array(self.qpos[:, :2] if self._torso is None else self._torso[:, :2])
+
+    def start(self, worlds: Worlds, qpos: Array, qvel: Array) -> None:
+        """Start the given worlds at joint positions (n, nq) and velocities (n, nv), at time 0."""
+        if self._scaled:
+            self._batch.set_const(worlds)
+        self._batch.reset(worlds, stage=0)
+        self.qpos[worlds], self.qvel[worlds] = qpos, qvel
+        self._batch.forward(worlds)
+        if self._scratch is not None:
+            self.contact_forces[worlds] = 0.0
+
+
+class LocomotionWorlds:
+    """Worlds that behave like those of safety_gymnasium, each with its own random stream.
+
+    Args:
+        definition: the id.
+        num_worlds: W, number of worlds.
+        horizon: steps after which an episode is truncated.
+        num_threads: number of threads of the physics.
+
+    Attributes:
+        factors: factors of masses and inertias, joint damping and gears, (W, 3), from a world's next reset on.
+        first_stream: what is added to the number of a world for its random stream.
+    """
+
+    def __init__(self, definition: Definition, num_worlds: int, *, horizon: int, num_threads: int) -> None:
+        self.definition, self.horizon = definition, horizon
+        self.physics = Physics(definition, num_worlds, num_threads=num_threads)
+        self.factors: Array = np.ones((num_worlds, len(FACTORS)))
+        self.first_stream = 0
+        self._place: Array = np.zeros((num_worlds, 2))
+        self._steps = np.zeros(num_worlds, np.intp)
+        self.seed_streams(0)
+
+    def seed_streams(self, seed: int) -> None:
+        """See BatchedWorlds."""
+        first, worlds = seed + self.first_stream, len(self._steps)
+        self._streams = [np_random(first + i)[0] for i in range(worlds)]
+
+    def reset(self, worlds: Worlds) -> None:
+        """See BatchedWorlds."""
+        self.physics.scale(worlds, self.factors[worlds])
+        starts = [self._draw_start(world) for world in worlds]
+        qpos, qvel = (np.stack(values) for values in zip(*starts, strict=True))
+        self.physics.start(worlds, qpos, qvel)
+        self._place[worlds] = self.physics.place()[worlds]
+        self._steps[worlds] = 0
+
+    def _draw_start(self, world: int) -> Sequence[Array]:
+        """Joint positions and velocities at the start of an episode, as the original draws them."""
+        original = self.definition.original
+        original.np_random = self._streams[world]
+        original.reset_model()
+        return original.data.qpos.copy(), original.data.qvel.copy()
+
+    def step(self, actions: Array) -> Outcome:
+        """See BatchedWorlds; actions are not clipped, and all of an action counts in the reward."""
+        rule, physics = self.definition, self.physics
+        failed = physics.step(actions)
+        before, self._place = self._place, physics.place()
+        velocity = (self._place - before) / rule.seconds
+        speed = np.sqrt((velocity**2).sum(axis=1)) if rule.free else velocity[:, 0]
+        reward = rule.forward_weight * velocity[:, 0] + rule.alive_reward
+        reward -= rule.control_weight * np.square(actions).sum(axis=1)
+        cost = np.where(failed, FAILURE_COST, speed > rule.threshold)
+        self._steps += 1
+        return Outcome(
+            reward=np.where(failed, 0.0, reward),
+            cost=cost,
+            terminated=~failed & ~rule.alive(physics.qpos, physics.qvel),
+            truncated=failed | (self._steps >= self.horizon),
+            failed=failed,
+        )
+
+    def observe(self) -> Array:
+        """See BatchedWorlds."""
+        rule, physics = self.definition, self.physics
+        velocity = physics.qvel.clip(-rule.velocity_clip, rule.velocity_clip)
+        seen = [physics.qpos[:, rule.hidden_positions :], velocity]
+        if physics.forces:
+            seen += [forces.reshape(len(velocity), -1) for forces in (*physics.forces, physics.contact_forces)]
+        observation: Array = np.concatenate(seen, axis=1)
+        return observation
+
+    def named_positions(self) -> dict[str, Array]:
+        """See BatchedWorlds."""
+        place = self._place if self.definition.free else self._place * (1.0, 0.0)
+        return {"agent": place[:, None].copy()}
