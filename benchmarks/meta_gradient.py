@@ -12,18 +12,22 @@ reward and the cost alone:
 * halves: mean cosine between the gradients of the first adaptation step from two halves of a task's worlds.
 """
 
-import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 import torch
+from benchmarks.navigation_speed import OneLineParser, count
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from cmaml_pl import load_run
 from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.algorithm.data import TaskDataModule
 from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.errors import UserError
 from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
@@ -33,15 +37,20 @@ NO_CORRECTION = 1e9
 """A penalty with which nothing is left of the correction of a critic for each task."""
 
 
-def collect(run: str, batches: int) -> tuple[CMAML, list[tuple[Stage, Stage]]]:
-    """The module of a run; and the stages before and after adaptation of batches of its training tasks."""
-    module, data = load_run(run)
+def collect(module: CMAML, data: TaskDataModule, batches: int) -> list[tuple[Stage, Stage]]:
+    """The stages before and after adaptation of the newest meta-policy to batches of training tasks.
+
+    Raises:
+        UserError: there are not so many training tasks.
+    """
     tasks, size, theta = data.splits["train"], data.tasks_per_batch, module.actor.vector()
+    if batches * size > len(tasks):
+        raise UserError(f"--batches {batches} needs {batches * size} training tasks; the run has {len(tasks)}.")
     stages = []
     for i in range(batches):
         played = module.adapt(tasks[i * size : (i + 1) * size], module.inner.steps, ("meta-gradient", i), theta=theta)
         stages.append((played[0], played[-1]))
-    return module, stages
+    return stages
 
 
 def gradients(actor: GaussianActor, stage: Stage, data: TaskData, worlds: Tensor | None = None) -> Tensor:
@@ -75,26 +84,37 @@ def measure(module: CMAML, stages: Sequence[tuple[Stage, Stage]], ridge: float, 
     return torch.cat(outer, dim=1), torch.stack(cosines).mean(dim=0)
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", help="a run folder or a checkpoint")
-    parser.add_argument("--batches", type=int, default=4)
-    parser.add_argument("--ridge", type=float, nargs="+", default=[0.03, 0.3, 3.0, 30.0, NO_CORRECTION])
-    parser.add_argument("--gae-lambda", type=float, nargs="+", default=[0.95, 0.9, 0.8])
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    module, stages = collect(options.run, options.batches)
-    true, _ = measure(module, stages, NO_CORRECTION, 1.0)
+def run(path: str, batches: int, ridges: Sequence[float], lambdas: Sequence[float]) -> Table:
+    """Measure, and make the table."""
     table = Table(title="signal in the gradients of reward and cost")
     for name in ("ridge", "lambda", *(f"{of}, {what}" for of in ("common", "true", "halves") for what in ("r", "c"))):
         table.add_column(name, justify="right")
-    for ridge in options.ridge:
-        for lmbda in options.gae_lambda:
+    module, data = load_run(path)
+    with closing(module):
+        stages = collect(module, data, batches)
+    true, _ = measure(module, stages, NO_CORRECTION, 1.0)
+    for ridge in ridges:
+        for lmbda in lambdas:
             outer, halves = measure(module, stages, ridge, lmbda)
             cells = torch.cat([common(outer, outer), common(outer, true), halves])
             table.add_row(f"{ridge:g}", f"{lmbda:g}", *(f"{float(cell):.4f}" for cell in cells))
-    module.close()
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print a table; bad input ends with exit code 2 and one line."""
+    parser = OneLineParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", help="a run folder or a checkpoint")
+    parser.add_argument("--batches", type=count, default=4)
+    parser.add_argument("--ridge", type=float, nargs="+", default=[0.03, 0.3, 3.0, 30.0, NO_CORRECTION])
+    parser.add_argument("--gae-lambda", type=float, nargs="+", default=[0.95, 0.9, 0.8])
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        table = run(options.run, options.batches, options.ridge, options.gae_lambda)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
     Console(width=120).print(table)
 
 

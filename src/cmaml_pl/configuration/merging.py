@@ -96,16 +96,15 @@ def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rename(layer: DictConfig) -> None:
     """Rename keys of earlier versions to those of this version, in place; see `RENAMED`, `GONE`."""
-    for key, value in GONE.items():
-        section, _, name = key.rpartition(".")
-        values = layer.get(section)
-        if isinstance(values, DictConfig) and values.get(name) == value:
-            values.pop(name)
-    for old, new in RENAMED.items():
+    for old in (*RENAMED, *GONE):
         section, _, name = old.rpartition(".")
         values = layer.get(section)
-        if isinstance(values, DictConfig) and name in values:
-            OmegaConf.update(layer, new, values.pop(name))
+        if not isinstance(values, DictConfig) or name not in values:
+            continue
+        if old in RENAMED:
+            OmegaConf.update(layer, RENAMED[old], values.pop(name))
+        elif values[name] == GONE[old]:
+            values.pop(name)
 
 
 def _schema_for(changes: DictConfig) -> DictConfig:

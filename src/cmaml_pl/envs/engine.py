@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 
 from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
-from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
+from cmaml_pl.envs.physics import Array, BatchPhysics, Flags, Worlds
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 
-Flags = NDArray[np.bool_]
+EXCEPTION_COST = 1.0
+"""Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""
 
 
 @dataclass(frozen=True)

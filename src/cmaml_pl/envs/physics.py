@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Worlds = NDArray[np.intp]
 """Indices of some worlds, ascending and unique."""
+Flags = NDArray[np.bool_]
 
 _FATAL = [
     int(warning)
@@ -51,7 +52,7 @@ class BatchPhysics:
         self._batch = Batch(model, num_worlds, num_threads, persistent=persistent)
         self._scaled: list[tuple[Array, NDArray[np.intp], Array, int]] = []
 
-    def step(self, actions: Array) -> NDArray[np.bool_]:
+    def step(self, actions: Array) -> Flags:
         """Step all worlds once; the actions are held for all physics steps of this environment step.
 
         Args:
@@ -98,11 +99,6 @@ class BatchPhysics:
         )
         for name, rows, factor in fields:
             self._scaled.append((self._batch.expand(name), rows, getattr(model, name)[rows], factor))
-
-    def joints(self, world: int) -> Array:
-        """A copy of the joint positions qpos of a world, (nq,)."""
-        qpos: Array = self._batch.qpos[world].copy()
-        return qpos
 
     def geometry(self, world: int) -> Array:
         """Positions, m, and rotations to the world's frame of the geoms of a world, (geoms, 3 + 9)."""

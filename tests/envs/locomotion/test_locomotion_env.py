@@ -78,14 +78,12 @@ def test_an_episode_is_truncated_at_its_horizon():
 def rollout_of(parameters):
     env = LocomotionEnv("SafetyHalfCheetahVelocity-v1", num_tasks=2, num_envs=1, dtype=torch.float64)
     env.set_tasks([Task("test", i, 0, 25.0, own) for i, own in enumerate(({}, parameters))])
-    env.worlds.seed_streams(0)
-    env.worlds._streams[1] = np.random.default_rng(0)
-    env.worlds._streams[0] = np.random.default_rng(0)
+    env.worlds._streams = [np.random.default_rng(0) for _ in range(2)]  # equal starts
     actions = np.random.default_rng(1).uniform(-1, 1, (50, 1, 6)).repeat(2, axis=1)
     state = env.reset()
     observations = []
     for action in actions:
-        state["action"] = torch.from_numpy(action)[:, None].transpose(0, 1).reshape(2, 1, 6)
+        state["action"] = torch.from_numpy(action)[:, None]
         state = env.step(state)["next"]
         observations.append(state["observation"].clone())
     return env, torch.stack(observations)

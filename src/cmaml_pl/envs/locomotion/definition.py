@@ -6,9 +6,8 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
-from cmaml_pl.envs.physics import Array
+from cmaml_pl.envs.physics import Array, Flags
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
 
@@ -58,7 +57,7 @@ class Definition:
     angles: tuple[float, float]
     states: tuple[float, float]
 
-    def alive(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
+    def alive(self, qpos: Array, qvel: Array) -> Flags:
         """Whether the episodes go on, (W,), at joint positions (W, nq) and velocities (W, nv)."""
         if self.kind == "AntEnv":  # the only one that includes the ends of the range
             finite = np.isfinite(qpos).all(axis=1) & np.isfinite(qvel).all(axis=1)
@@ -71,7 +70,7 @@ class Definition:
         return on
 
 
-def _within(values: Array, ends: tuple[float, float]) -> NDArray[np.bool_]:
+def _within(values: Array, ends: tuple[float, float]) -> Flags:
     return np.asarray(ends[0] < values) & (values < ends[1])
 
 

@@ -6,16 +6,14 @@ import mujoco
 import numpy as np
 from gymnasium.utils.seeding import np_random
 
-from cmaml_pl.envs.engine import Outcome
+from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.locomotion.definition import Definition
 from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
 
-FAILURE_COST = 1.0
-"""Cost of a step in which the physics failed, as in navigation."""
 FACTORS = ("mass", "damping", "gear")
 """Physical parameters of a body that a task can scale."""
 FORCES = ("cinert", "cvel", "qfrc_actuator")
-"""What a Humanoid observes beside positions, velocities and contact forces."""
+"""What a Humanoid observes beside positions and velocities, and before its contact forces."""
 
 
 class Physics(BatchPhysics):
@@ -25,6 +23,11 @@ class Physics(BatchPhysics):
         definition: the id.
         num_worlds: W, number of worlds.
         num_threads: number of threads, including that of the caller.
+
+    Attributes:
+        qpos: joint positions, (W, nq).
+        qvel: joint velocities, (W, nv).
+        forces: what is observed beside them, each (W, ...).
     """
 
     def __init__(self, definition: Definition, num_worlds: int, *, num_threads: int) -> None:
@@ -42,28 +45,27 @@ class Physics(BatchPhysics):
         batch = self._batch
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         self._torso = batch.bind("xpos")[:, agent] if definition.kind == "AntEnv" else None
-        self._centres = batch.bind("xipos") if humanoid else None
-        self._masses: Array = batch.expand("body_mass")
-        self.forces = [batch.bind(name) for name in FORCES] if humanoid else []
-        self.contact_forces: Array = np.zeros((num_worlds if humanoid else 0, model.nbody, 6))
+        self._parts = (batch.expand("body_mass"), batch.bind("xipos")) if humanoid else None
+        self._contact_forces: Array = np.zeros((num_worlds, model.nbody, 6))
         self._scratch = mujoco.MjData(model) if humanoid else None
+        self.forces = [*(batch.bind(name) for name in FORCES), self._contact_forces] if humanoid else []
 
     def _advance(self) -> None:
         """See BatchPhysics; gymnasium computes contact forces after it."""
         super()._advance()
         if self._scratch is None:
             return
-        self.contact_forces[:] = 0.0
+        self._contact_forces[:] = 0.0
         for world in np.flatnonzero(self._batch.bind("ncon") > 0):
             self._batch.get_data(int(world), self._scratch)
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
-            self.contact_forces[world] = self._scratch.cfrc_ext
+            self._contact_forces[world] = self._scratch.cfrc_ext
 
     def place(self) -> Array:
         """Where the bodies are, m, (W, 2), as the originals measure it; what moves in a plane moves along the first."""
-        if self._centres is not None:  # of mass
-            mass = self._masses[:, :, None]
-            return np.asarray((mass * self._centres).sum(axis=1) / mass.sum(axis=1))[:, :2]
+        if self._parts is not None:  # the centre of mass
+            mass, position = self._parts[0][:, :, None], self._parts[1]
+            return np.asarray((mass * position).sum(axis=1) / mass.sum(axis=1))[:, :2]
         return np.array(self.qpos[:, :2] if self._torso is None else self._torso[:, :2])
 
     def start(self, worlds: Worlds, qpos: Array, qvel: Array) -> None:
@@ -73,8 +75,7 @@ class Physics(BatchPhysics):
         self._batch.reset(worlds, stage=0)
         self.qpos[worlds], self.qvel[worlds] = qpos, qvel
         self._batch.forward(worlds)
-        if self._scratch is not None:
-            self.contact_forces[worlds] = 0.0
+        self._contact_forces[worlds] = 0.0
 
 
 class LocomotionWorlds:
@@ -130,7 +131,7 @@ class LocomotionWorlds:
         speed = np.sqrt((velocity**2).sum(axis=1)) if rule.free else velocity[:, 0]
         reward = rule.forward_weight * velocity[:, 0] + rule.alive_reward
         reward -= rule.control_weight * np.square(actions).sum(axis=1)
-        cost = np.where(failed, FAILURE_COST, speed > rule.threshold)
+        cost = np.where(failed, EXCEPTION_COST, speed > rule.threshold)
         self._steps += 1
         return Outcome(
             reward=np.where(failed, 0.0, reward),
@@ -145,8 +146,7 @@ class LocomotionWorlds:
         rule, physics = self.definition, self.physics
         velocity = physics.qvel.clip(-rule.velocity_clip, rule.velocity_clip)
         seen = [physics.qpos[:, rule.hidden_positions :], velocity]
-        if physics.forces:
-            seen += [forces.reshape(len(velocity), -1) for forces in (*physics.forces, physics.contact_forces)]
+        seen += [forces.reshape(len(velocity), -1) for forces in physics.forces]
         observation: Array = np.concatenate(seen, axis=1)
         return observation
 

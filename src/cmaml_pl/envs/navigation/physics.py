@@ -62,7 +62,7 @@ class Physics(BatchPhysics):
 
     def _expand_layout(self) -> None:
         """Give each world its own copy of the model fields that depend on the layout."""
-        model = self._definition.model
+        model = self.model
         self._body_pos, self._body_quat = self._batch.expand("body_pos"), self._batch.expand("body_quat")
         self._qpos0 = self._batch.expand("qpos0")
         self._weld = self._batch.expand("eq_data") if model.neq else None
@@ -106,6 +106,11 @@ class Physics(BatchPhysics):
         self._batch.qpos[worlds] = qpos
         self._batch.forward(worlds)
 
+    def joints(self, world: int) -> Array:
+        """A copy of the joint positions qpos of a world, (nq,)."""
+        qpos: Array = self._batch.qpos[world].copy()
+        return qpos
+
     def _advance(self) -> None:
         """See BatchPhysics; what is derived is that of the new state."""
         if self._mocaps:
@@ -125,7 +130,7 @@ class Physics(BatchPhysics):
                 circle = [np.sin(time) * settings.travel, np.cos(time) * settings.travel]
                 step += [*circle, np.full_like(time, settings.size)] * settings.num
             positions.append(np.concatenate(step, axis=1))
-            time = time + self._definition.model.opt.timestep
+            time = time + self.model.opt.timestep
         return np.stack(positions, axis=1)
 
     def agent_velocity(self) -> Array:
@@ -136,7 +141,7 @@ class Physics(BatchPhysics):
 
     def speeds(self, bodies: Sequence[int] | NDArray[np.intp]) -> Array:
         """Speed of bodies that move freely, (W, bodies), m/s."""
-        model = self._definition.model
+        model = self.model
         dofs = model.body_dofadr[np.asarray(bodies)]
         velocity = self._batch.qvel[:, dofs[:, None] + np.arange(3)]
         speed: Array = np.sqrt(np.einsum("...i,...i->...", velocity, velocity))

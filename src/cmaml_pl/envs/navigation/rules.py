@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from cmaml_pl.envs.navigation.definition import Definition, Group
 from cmaml_pl.envs.navigation.physics import Physics
-from cmaml_pl.envs.physics import Array, Worlds
-
-Flags = NDArray[np.bool_]
+from cmaml_pl.envs.physics import Array, Flags, Worlds
 
 
 class Rule(ABC):

@@ -7,18 +7,16 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.engine import Flags, Outcome
+from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.navigation.definition import Definition
 from cmaml_pl.envs.navigation.parameters import own_parameters
 from cmaml_pl.envs.navigation.physics import Physics
 from cmaml_pl.envs.navigation.placement import Placer
 from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, make_rule
 from cmaml_pl.envs.navigation.sensing import Observer
-from cmaml_pl.envs.physics import Array, Worlds
+from cmaml_pl.envs.physics import Array, Flags, Worlds
 from cmaml_pl.errors import UserError
 
-EXCEPTION_COST = 1.0
-"""Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""
 _ANT_ALIVE_ABOVE = 0.08
 """An Ant's episode ends when its body is at or below this height, m (Ant.is_alive in safety_gymnasium)."""
 _MOST_STARTS = 10_000
