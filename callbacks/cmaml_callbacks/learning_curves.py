@@ -14,7 +14,7 @@ class LearningCurves(Callback):
     Args:
         metrics: the metrics.csv.
         path: the PNG to write.
-        cost_limit: undiscounted cost per episode, drawn as a line.
+        cost_limit: cost per episode, drawn as a line.
     """
 
     def __init__(self, metrics: Path, path: Path, *, cost_limit: float) -> None:

@@ -151,6 +151,7 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         lmbda=config.critic.gae_lambda,
         ridge=config.critic.ridge,
         horizon=env.horizon,
+        limit_discount=config.inner.cost_limit_discount,
     )
 
 

@@ -12,7 +12,7 @@ class Task:
         family: registry name of the family that the task was drawn from.
         id: number of the task within its family; the splits (training, validation, test) are disjoint ranges of ids.
         layout_seed: seed from which the environment places its objects; every reset uses it again.
-        cost_limit: d^p, undiscounted cost per episode.
+        cost_limit: d^p, cost per episode.
         parameters: name -> value of everything else in which tasks of the family differ; the family's docstring gives
             the units.
     """

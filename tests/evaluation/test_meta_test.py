@@ -48,7 +48,7 @@ def test_rows_are_what_the_rollouts_gave():
     rollout = TensorDict({"next": {"cost": cost, "done": done}}, [2, 2, 6])
     data = SimpleNamespace(episode_return=torch.tensor([0.5, 1.0]), episode_cost=torch.tensor([4 / 3, 0.0]))
     tasks = [Task("nav2d", 7, 7, cost_limit=1.0), Task("nav2d", 8, 8, cost_limit=0.0)]
-    first, second = stage_rows(tasks, SimpleNamespace(rollout=rollout, data=data), step=2, seed=5)
+    first, second = stage_rows(tasks, SimpleNamespace(rollout=rollout, data=data), step=2, seed=5, discount=1.0)
     assert first == {
         "seed": 5,
         "task": 7,

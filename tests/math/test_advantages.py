@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from cmaml_pl.math.advantages import (
-    complete_episodes,
     episode_cost_from_values,
     episode_sums,
     gae,
@@ -52,13 +51,30 @@ def test_gae_of_the_next_episode_leaves_the_one_before_alone():
     torch.testing.assert_close(after[0, 1, :8], before[0, 1, :8])
 
 
-def test_episode_sums_leave_out_what_did_not_end():
-    signal = torch.ones(1, 2, 6, 1)
-    done = torch.zeros(1, 2, 6, 1, dtype=torch.bool)
+@pytest.mark.parametrize(("discount", "expected"), [(1.0, (4 + 2) / 2), (0.5, (1.875 + 1.5) / 2)])
+def test_the_mean_over_episodes_is_over_the_first_episode_of_each_world(discount, expected):
+    signal = torch.ones(1, 3, 6, 1)
+    done = torch.zeros(1, 3, 6, 1, dtype=torch.bool)
     done[0, 0, 3] = True  # one episode of 4 steps, two steps of another
     done[0, 1, 1] = done[0, 1, 5] = True  # episodes of 2 and 4 steps
-    assert complete_episodes(done).sum() == 10
-    torch.testing.assert_close(mean_episode_sum(signal, done), torch.tensor([10 / 3]))
+    # the third world ends no episode
+    torch.testing.assert_close(mean_episode_sum(signal, done, discount=discount), torch.tensor([expected]))
+
+
+def test_the_mean_cost_of_episodes_that_may_end_early_is_not_biased_by_where_the_batch_ends():
+    """A step costs 1 and ends the episode with probability 1/20, at most after 40 steps: E = (1 - 0.95^40) / 0.05."""
+    worlds, horizon, share = 20_000, 40, 0.05
+    falls = torch.rand(1, worlds, horizon, 1, generator=torch.Generator().manual_seed(0)) < share
+    done, steps = falls.clone(), torch.zeros(worlds)
+    for t in range(horizon):
+        steps += 1
+        done[0, :, t, 0] |= steps == horizon
+        steps[done[0, :, t, 0]] = 0
+    cost = mean_episode_sum(torch.ones_like(done, dtype=torch.float32), done)
+    expected = (1 - (1 - share) ** horizon) / share
+    assert cost.item() == pytest.approx(expected, abs=4 * 13 / worlds**0.5)  # 13: standard deviation of the length
+    every_complete = episode_sums(torch.ones_like(done, dtype=torch.float32), done).nanmean()
+    assert every_complete < 0.9 * expected
 
 
 def test_standardised_advantages_have_mean_zero_and_variance_one_in_each_task():
@@ -75,15 +91,17 @@ def test_a_constant_advantage_becomes_zero_and_not_noise(constant):
     assert torch.equal(standardise(torch.full((2, 30), constant)), torch.zeros(2, 30))
 
 
+@pytest.mark.parametrize("discount", [1.0, 0.9])
 @pytest.mark.parametrize("gamma", [0.0, 0.9, 0.99, 1.0])
-def test_episode_cost_from_values_is_the_sum_of_the_costs_wherever_they_lie(gamma):
+def test_episode_cost_from_values_is_the_sum_of_the_costs_wherever_they_lie(gamma, discount):
     cost, _, _, done, _ = rollout()
     done[0, 2, -1] = False  # an episode that the batch cuts
     value, after = torch.zeros_like(cost), torch.zeros_like(cost[..., 0, :])
     for t in reversed(range(cost.shape[-2])):
         after = torch.where(done[..., t, :], 0.0, after)
         after = value[..., t, :] = cost[..., t, :] + gamma * after
-    torch.testing.assert_close(episode_cost_from_values(value, done, gamma=gamma), mean_episode_sum(cost, done))
+    predicted = episode_cost_from_values(value, done, gamma=gamma, discount=discount)
+    torch.testing.assert_close(predicted, mean_episode_sum(cost, done, discount=discount))
 
 
 def test_each_episodes_sum_stands_at_its_end():
@@ -96,5 +114,11 @@ def test_each_episodes_sum_stands_at_its_end():
         for t in done[p, e, :, 0].nonzero()[:, 0].tolist():
             torch.testing.assert_close(sums[p, e, t, 0], signal[p, e, start : t + 1, 0].double().sum())
             start = t + 1
-    complete = torch.where(done, sums, 0.0).sum(dim=(1, 2, 3)) / done.sum(dim=(1, 2, 3))
-    torch.testing.assert_close(complete.float(), mean_episode_sum(signal, done))
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.8])
+def test_the_first_episodes_sums_give_the_mean(discount):
+    signal, _, _, done, _ = rollout()
+    sums = episode_sums(signal, done, discount=discount)
+    first = sums.gather(2, done.int().argmax(dim=2, keepdim=True))[:, :, 0, 0]
+    torch.testing.assert_close(first.mean(dim=1).float(), mean_episode_sum(signal, done, discount=discount))

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 
 from cmaml_pl.algorithm.data import MetaBatchSampler, TaskDataModule
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.registry import TASK_FAMILIES
+from cmaml_pl.envs.locomotion_rules import Rules
 from cmaml_pl.errors import UserError
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.constraint import ConstraintFamily
@@ -17,6 +19,8 @@ from cmaml_pl.tasks.dynamics import DynamicsFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 from cmaml_pl.tasks.ranges import draw
+from cmaml_pl.tasks.target_direction import TargetDirectionFamily
+from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,11 +33,18 @@ def direction(task):
     return math.degrees(math.atan2(task.parameters["goal_y"], task.parameters["goal_x"]))
 
 
+def heading(task):
+    return math.degrees(math.atan2(task.parameters["direction_y"], task.parameters["direction_x"]))
+
+
 RANGES = {
     "constraint": (lambda task: [task.cost_limit / 4.0], (0.5, 1.5), (0.2, 2.5)),
     "dynamics": (lambda task: list(task.parameters.values()), (0.25, 1.75), (0.15, 2.25)),
+    "hidden_body": (lambda task: list(task.parameters.values()), (0.5, 1.5), (0.25, 2.0)),
     "hidden_goal": (lambda task: [direction(task)], (-90, 90), (-135, 135)),
     "nav2d": (lambda task: [distance(task)], (1.2, 1.3), (1.2, 1.6)),
+    "target_direction": (lambda task: [heading(task)], (-90, 90), (-180, 180)),
+    "target_velocity": (lambda task: [task.parameters["target_velocity"]], (0, 2), (0, 3)),
 }
 """Of every family with a range: what is in it, that range by default, and the one beyond it."""
 
@@ -73,9 +84,12 @@ def test_every_family_runs_its_own_tasks(family):
 HIDDEN = {
     "constraint": ("cost_hazards", "cost_vases", "limit"),
     "dynamics": ("mass", "damping", "gear"),
+    "hidden_body": ("mass", "damping", "gear", "friction"),
     "hidden_goal": ("goal_x", "goal_y"),
     "layout": (),
     "nav2d": ("goal_x", "goal_y"),
+    "target_direction": ("direction_x", "direction_y"),
+    "target_velocity": ("target_velocity",),
 }
 """What a policy does not see of a task and an oracle does."""
 
@@ -165,6 +179,29 @@ def test_test_tasks_can_be_drawn_outside_the_range_of_all_others(name):
     assert (values < inside[0]).any() == (outside[0] < inside[0])
 
 
+def test_target_velocities_can_be_drawn_from_a_normal_distribution_within_the_range():
+    family = TargetVelocityFamily(velocities=[0.4, 1.0], spread=0.2, train=4000)
+    values = np.array([task.parameters["target_velocity"] for task in split_tasks(family, "train", cost_limit=1.0)])
+    assert values.min() >= 0.4
+    assert values.max() <= 1.0
+    assert values.mean() == pytest.approx(0.7, abs=0.01)
+    assert values.std() == pytest.approx(truncnorm(-1.5, 1.5, scale=0.2).std(), abs=0.005)
+
+
+def test_of_two_ways_both_are_equally_likely():
+    family = TargetDirectionFamily(ways="two", train=1000)
+    ways = np.array([list(task.parameters.values()) for task in split_tasks(family, "train", cost_limit=1.0)])
+    assert set(ways[:, 0]) == {-1.0, 1.0}
+    assert not ways[:, 1].any()
+    assert abs(ways[:, 0].mean()) < 0.1
+
+
+def test_a_family_hands_its_rules_to_the_environment():
+    family = TargetVelocityFamily(control_weight=0.3, cost="control", cost_weight=0.7, lowest_head=0.4)
+    env = family.make_env(1, 1, horizon=5, workers=1)
+    assert env.worlds.rules == Rules("target_velocity", 0.3, "control", 0.7, 0.4)
+
+
 def test_what_is_outside_is_drawn_uniformly_on_both_sides():
     rng = np.random.default_rng(0)
     values = np.array([draw(rng, (2.0, 3.0), (1.0, 6.0)) for _ in range(4000)])
@@ -189,6 +226,10 @@ def test_what_is_outside_is_drawn_uniformly_on_both_sides():
         ("hidden_goal", "tasks.directions=[-140,90]", "tasks.outside_directions is [-135.0, 135.0], but must contain"),
         ("constraint", "tasks.groups=[]", "tasks.groups is [], but must name a kind of object"),
         ("constraint", "tasks.groups=[vases,vases]", "and each only once"),
+        ("half_cheetah_velocity", "tasks.outside_velocities=[0,20]", "tasks.outside_velocities is [0.0, 20.0], but m"),
+        ("half_cheetah_velocity", "tasks.velocities=[0,5]", "tasks.outside_velocities is [0.0, 3.0], but must contain"),
+        ("half_cheetah_velocity", "tasks.cost=hight", "tasks.cost is 'hight', but must be one of velocity, control"),
+        ("half_cheetah_direction", "tasks.test_range=outside", "tasks.test_range is outside, but tasks.ways is two"),
         ("constraint", "tasks.limit_factors=[-1,1]", "tasks.outside_limit_factors is [0.2, 2.5], but must contain"),
     ],
 )
@@ -196,6 +237,11 @@ def test_a_bad_range_is_refused_by_name(exp, override, message):
     with pytest.raises(UserError) as error:
         load_experiment(exp, [override])
     assert message in str(error.value)
+
+
+def test_a_robot_in_a_plane_has_two_ways():
+    with pytest.raises(UserError, match=r"tasks\.ways is any, but SafetyHopperVelocity-v1 moves in a plane: set it to"):
+        TargetDirectionFamily(env_id="SafetyHopperVelocity-v1").make_env(1, 1, horizon=5, workers=1)
 
 
 def test_hidden_goals_lie_ahead_at_their_distances():

@@ -45,7 +45,7 @@ class TaskDataModule(LightningDataModule):
     Args:
         family: the family that tasks are drawn from.
         tasks_per_batch: B, the number of tasks in a batch.
-        cost_limit: d, undiscounted cost per episode.
+        cost_limit: d, cost per episode.
         seed: the configuration's seed.
     """
 

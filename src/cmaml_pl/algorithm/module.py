@@ -192,13 +192,14 @@ class CMAML(LightningModule):
 
     @torch.no_grad()
     def predicted_episode_cost(self, rollout: TensorDict) -> Tensor:
-        """Jhat_C, scalar: the undiscounted cost per episode that the safety critic predicts for a rollout.
+        """Jhat_C, scalar: the cost per episode, in the limit's unit, that the safety critic predicts for a rollout.
 
         It is the mean over the tasks of all ranks; `rollout` is [tasks, envs, time].
         """
         states = self.estimator.cost_transitions(rollout)
         value, done = self.safety_critic(states.features), states.done
-        return self.ranks.mean(episode_cost_from_values(value, done, gamma=self.estimator.cost_gamma))
+        discounts = {"gamma": self.estimator.cost_gamma, "discount": self.estimator.limit_discount}
+        return self.ranks.mean(episode_cost_from_values(value, done, **discounts))
 
     def close(self) -> None:
         """Close the environments."""

@@ -18,16 +18,22 @@ from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.tasks.base import TaskFamily
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
+from cmaml_pl.tasks.hidden_body import HiddenBodyFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
 from cmaml_pl.tasks.layout import LayoutFamily
 from cmaml_pl.tasks.nav2d import Nav2DFamily
+from cmaml_pl.tasks.target_direction import TargetDirectionFamily
+from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
 
 INNER_METHODS: Mapping[str, type[InnerMethod]] = {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag}
 OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML, "maml": MAML, "pooled": Pooled, "reptile": Reptile}
 TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {
     "constraint": ConstraintFamily,
     "dynamics": DynamicsFamily,
+    "hidden_body": HiddenBodyFamily,
     "hidden_goal": HiddenGoalFamily,
     "layout": LayoutFamily,
     "nav2d": Nav2DFamily,
+    "target_direction": TargetDirectionFamily,
+    "target_velocity": TargetVelocityFamily,
 }

@@ -71,7 +71,10 @@ class TaskEnv(EnvBase):
 
     @abstractmethod
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Name -> current positions, m, (tasks, envs, things, 2), of the "agent", the "goal" and each kind of thing."""
+        """Name -> current positions, m, (tasks, envs, things, 2), of the "agent", the "goal" and each kind of thing.
+
+        A "target" moves: it is where the agent would be if it did what the task asks for.
+        """
 
     def geometry(self, task: int, env: int) -> NDArray[np.float64] | None:
         """Current positions, m, and rotations to the world's frame of the geoms of one world, (geoms, 3 + 9).

@@ -104,8 +104,9 @@ class Recorder(Callback):
         """Record the rows of all tasks, and the traces of the first tasks."""
         assert isinstance(pl_module, CMAML)
         stages: list[Stage] = outputs["stages"]
+        discount = pl_module.estimator.limit_discount
         for step, stage in enumerate(stages):
-            self.rows += stage_rows(batch, stage, step=step, seed=self.seed)
+            self.rows += stage_rows(batch, stage, step=step, seed=self.seed, discount=discount)
         if not self.traces:
             stream, steps = ("test", batch_idx), dict.fromkeys((0, len(stages) - 1))
             for step in steps:

@@ -1,12 +1,15 @@
-"""Draws the paths of the agents before and after adaptation, seen from above."""
+"""Draws the paths of the agents before and after adaptation: from above, or along time if they move on a line."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from matplotlib.transforms import Bbox
+from torch import Tensor
 
 from cmaml_pl.evaluation.figures import PANELS, draw_panel, explain_points
 from cmaml_pl.evaluation.labels import choose, find_looks
@@ -27,6 +30,9 @@ THING_COLOURS = {
     "sigwalls": "tab:red",
 }
 """Kind of things, as TaskEnv names it -> colour."""
+
+LEGEND: Mapping[str, Mapping[str, Any]] = {"goal": {"marker": "*", "linestyle": "none"}, "target": {"linestyle": "--"}}
+"""What the task asks for -> how it is drawn."""
 
 SHOWN = 3
 """Number of tasks in the figure that shows adaptation at a glance."""
@@ -57,16 +63,18 @@ def plot_adaptation(
             row = next(row for row in own if (row["task"], row["step"]) == (task, step))
             draw_things(axis, trace)
             _draw_paths(axis, trace, colour)
-            axis.set(xticks=[], yticks=[])
             axis.set_title(f"return {row['return']:.2f}, cost {row['cost']:.1f}", fontsize=9)
-        axes[0].set_ylabel(label if step == 0 else f"{label}, {step} steps")
+        place = "\nalong x, m" if found[0].on_a_line else ""
+        axes[0].set_ylabel((label if step == 0 else f"{label}, {step} steps") + place)
     for column in grid.T[: len(tasks)]:
-        _same_view(column)
+        _same_view(column, square=not found[0].on_a_line)
     for axis, panel in zip(grid[:, -1], PANELS, strict=False):
         draw_panel(axis, panel, summaries, drawn)
         axis.grid(alpha=0.3)
     handles = explain_points(summaries, drawn)
-    handles.append(Line2D([], [], color=THING_COLOURS["goal"], marker="*", linestyle="none", label="goal"))
+    for name, style in LEGEND.items():
+        if name in found[0].positions:
+            handles.append(Line2D([], [], color=THING_COLOURS["goal"], label=name, **style))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=120)
 
@@ -90,7 +98,8 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
             draw_things(axis, here[last])
             for step, (_, _, colour) in zip((first, last), PHASES, strict=True):
                 _draw_paths(axis, here[step], colour)
-            axis.set(aspect="equal", title=f"task {task}", xticks=[], yticks=[])
+            axis.set_title(f"task {task}")
+            _same_view([axis], square=not here[last].on_a_line)
         axes[0].set_ylabel(looks[method].label, color=looks[method].colour)
     handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
@@ -98,9 +107,13 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
 
 
 def draw_things(axis: Axes, trace: Trace) -> None:
-    """Draw all things except the agent at their places at the start, and a goal at all its places in the episode."""
+    """Draw all things except the agent at their places at the start, and goals and targets at all of an episode."""
     for kind, positions in trace.positions.items():
         if kind == "agent":
+            continue
+        if kind == "target":
+            path = _path(trace, positions[: trace.lengths[0] + 1, 0, 0])
+            axis.plot(*path, color=THING_COLOURS["goal"], **LEGEND["target"])
             continue
         episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
         places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
@@ -116,17 +129,30 @@ def draw_things(axis: Axes, trace: Trace) -> None:
     axis.autoscale_view()
 
 
-def _same_view(axes: Sequence[Axes]) -> None:
-    """Let all axes show the same square, in which there is room for all that they show."""
+def _path(trace: Trace, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """What is drawn of positions (time, 2): x and y or, for agents that move along x only, the time step and x."""
+    if trace.on_a_line:
+        return torch.arange(len(positions)), positions[:, 0]
+    return positions[:, 0], positions[:, 1]
+
+
+def _same_view(axes: Sequence[Axes], *, square: bool) -> None:
+    """Let all axes show the same part of the plane, a square if it is seen from above, with room for all they show."""
     whole = Bbox.union([axis.viewLim for axis in axes])
+    if not square:
+        for axis in axes:
+            axis.set(xlim=whole.intervalx, ylim=whole.intervaly)
+            axis.tick_params(labelsize=7)
+        axes[-1].set_xlabel("time step", fontsize=8)
+        return
     half = max(whole.width, whole.height) / 2
     x, y = (sum(ends) / 2 for ends in (whole.intervalx, whole.intervaly))
     for axis in axes:
-        axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal")
+        axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), aspect="equal", xticks=[], yticks=[])
 
 
 def _draw_paths(axis: Axes, trace: Trace, colour: str) -> None:
     for world, length in enumerate(trace.lengths):
-        path = trace.positions["agent"][: length + 1, world, 0]
-        axis.plot(path[:, 0], path[:, 1], color=colour, linewidth=1, alpha=0.8)
-        axis.plot(*path[0], color="black", marker=".", markersize=4)
+        x, y = _path(trace, trace.positions["agent"][: length + 1, world, 0])
+        axis.plot(x, y, color=colour, linewidth=1, alpha=0.8)
+        axis.plot(x[0], y[0], color="black", marker=".", markersize=4)

@@ -199,13 +199,13 @@ def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
     path.unlink(missing_ok=True)
     trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
     if trace.geometry is None:
-        return "these worlds are no MuJoCo models of the navigation engine"
+        return "these worlds are no MuJoCo models that run in this process"
     # imported here, because MuJoCo and Safety-Gymnasium take seconds to import and nav2d does not need them
-    from cmaml_pl.envs.navigation import NavigationEnv
+    from cmaml_pl.envs.engine import EngineEnv
     from cmaml_pl.evaluation.video import NoRendererError, write_video
 
     env = run.config.tasks.make_env(1, 1, horizon=run.config.rollout.horizon, workers=1)
-    assert isinstance(env, NavigationEnv), "only its worlds have a geometry"
+    assert isinstance(env, EngineEnv), "only its worlds have a geometry"
     try:
         write_video(env, trace, path)
     except NoRendererError as error:

@@ -13,14 +13,15 @@ Row = Mapping[str, str | int | float]
 anytime_cost, which follow from what the arms did together."""
 
 
-def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int) -> list[Row]:
+def stage_rows(tasks: Sequence[Task], stage: Stage, *, step: int, seed: int, discount: float) -> list[Row]:
     """A row for each task: what its policy did in its rollout after `step` adaptation steps.
 
     `env_steps` counts only the rollouts that adaptation has learned from, not the rollout that is measured. The
-    method's name is not in the rows, because it depends on the other runs of a comparison.
+    method's name is not in the rows, because it depends on the other runs of a comparison. `discount` is that of the
+    cost that the limits are on.
     """
     after = stage.rollout["next"]
-    largest = episode_sums(after["cost"], after["done"]).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))
+    largest = episode_sums(after["cost"], after["done"], discount=discount).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))
     rows: list[Row] = []
     for p, task in enumerate(tasks):
         cost = stage.data.episode_cost[p].item()

@@ -37,6 +37,11 @@ class Trace:
     radii: dict[str, float]
     geometry: Tensor | None
 
+    @property
+    def on_a_line(self) -> bool:
+        """Whether the agent only moves along x."""
+        return not self.positions["agent"][..., 1].any()
+
 
 def record_traces(
     rollouts: Rollouts, tasks: Sequence[Task], rollout: TensorDictBase, *, step: int, stream: Sequence[str | int]

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.navigation import NavigationEnv
 from cmaml_pl.evaluation.traces import Trace
 
@@ -30,11 +31,12 @@ class NoRendererError(Exception):
     """This machine has no OpenGL that MuJoCo can draw with; the message gives the reason."""
 
 
-def write_video(env: NavigationEnv, trace: Trace, path: Path) -> None:
+def write_video(env: EngineEnv, trace: Trace, path: Path) -> None:
     """Draw the first world of a trace as an animated GIF.
 
     Robots and all objects that can collide are drawn from the model that was simulated. Hazards, goals and other things
-    that are only places are added to the drawing, in Safety-Gymnasium's colours.
+    that are only places are added to the drawing, in Safety-Gymnasium's colours. The camera follows a robot that runs
+    away; a green post is its target.
 
     Args:
         env: any environment with the id of the task; it gives the model and the kinds of things.
@@ -48,29 +50,43 @@ def write_video(env: NavigationEnv, trace: Trace, path: Path) -> None:
     imageio.mimsave(path, frames, duration=FRAME_MS, loop=0)  # type: ignore[arg-type]
 
 
-def draw(env: NavigationEnv, trace: Trace) -> Iterator[Frame]:
+def draw(env: EngineEnv, trace: Trace) -> Iterator[Frame]:
     """The frames of a video, (SIZE, SIZE, 3) each; see `write_video`."""
     assert trace.geometry is not None
-    model = env.worlds.definition.model
+    model = env.worlds.physics.model
     geometry, length = trace.geometry.numpy(), trace.lengths[0]
     data, scene = mujoco.MjData(model), mujoco.MjvScene(model, maxgeom=model.ngeom + 1000)
-    option, camera = mujoco.MjvOption(), _camera(trace)
+    option, navigates = mujoco.MjvOption(), isinstance(env, NavigationEnv)
+    camera = _camera_above(trace) if navigates else _camera_beside()
     option.geomgroup[:] = 1
     rectangle, pixels = mujoco.MjrRect(0, 0, SIZE, SIZE), np.empty((SIZE, SIZE, 3), np.uint8)
     with _open_context(model) as context:
         for t in range(0, length + 1, -(-length // MOST_FRAMES)):
             data.geom_xpos[:] = geometry[t, :, :3]
             data.geom_xmat[:] = geometry[t, :, 3:]
+            if not navigates:
+                camera.lookat[:2] = trace.positions["agent"][t, 0, 0].numpy()
             everything = mujoco.mjtCatBit.mjCAT_ALL.value
             mujoco.mjv_updateScene(model, data, option, None, camera, everything, scene)
             scene.lights[0].ambient[:], scene.lights[0].diffuse[:] = 0.4, 0.6  # the headlight is the model's only light
-            _add_places(scene, env, trace, t)
+            if isinstance(env, NavigationEnv):
+                _add_places(scene, env, trace, t)
+            elif "target" in trace.positions:
+                _add_target(scene, trace, t)
             mujoco.mjr_render(rectangle, scene, context)
             mujoco.mjr_readPixels(pixels, None, rectangle, context)
             yield pixels[::-1].copy()  # OpenGL counts rows from below
 
 
-def _camera(trace: Trace) -> Any:
+def _camera_beside() -> Any:
+    """A camera that looks from the side at a robot, about 1 m above the floor."""
+    camera = mujoco.MjvCamera()
+    mujoco.mjv_defaultCamera(camera)
+    camera.lookat[2], camera.distance, camera.azimuth, camera.elevation = 0.7, 4.5, 90.0, -15.0
+    return camera
+
+
+def _camera_above(trace: Trace) -> Any:
     """A camera that looks down from the south and sees everything in the trace, except sigwalls."""
     places = np.concatenate(
         [xy[:, 0].reshape(-1, 2).numpy() for name, xy in trace.positions.items() if name != "sigwalls"]
@@ -105,6 +121,16 @@ def _add_places(scene: Any, env: NavigationEnv, trace: Trace, t: int) -> None:
                 np.array([*group.settings.color[:3], alpha], np.float32),
             )
             scene.ngeom += 1
+
+
+def _add_target(scene: Any, trace: Trace, t: int) -> None:
+    """Add a post where the target is."""
+    x, y = trace.positions["target"][t, 0, 0].tolist()
+    size, place, colour = np.array([0.04, 0.4, 0.0]), np.array([x, y, 0.4]), np.array([0, 1, 0, 0.5], np.float32)
+    mujoco.mjv_initGeom(
+        scene.geoms[scene.ngeom], mujoco.mjtGeom.mjGEOM_CYLINDER, size, place, np.eye(3).ravel(), colour
+    )
+    scene.ngeom += 1
 
 
 @contextmanager

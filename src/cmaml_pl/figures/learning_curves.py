@@ -12,7 +12,7 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, float]], path: Path, *, 
     Args:
         metrics: lines of a metrics.csv.
         path: the PNG to write.
-        cost_limit: d, undiscounted cost per episode; drawn unless it is infinite.
+        cost_limit: d, cost per episode; drawn unless it is infinite.
     """
     figure, (axes,) = new_figure(1, 3, size=(12, 3.6))
     panels = dict(zip(("return", "cost"), axes, strict=False))

@@ -47,7 +47,9 @@ class InnerMethod(ABC):
     Attributes:
         method: registry name.
         steps: K, number of adaptation steps in meta-training, each on new data.
-        cost_limit: d, undiscounted cost per episode (25 is Safety-Gymnasium's limit for episodes of 1000 steps).
+        cost_limit: d, cost per episode (25 is Safety-Gymnasium's limit for episodes of 1000 steps).
+        cost_limit_discount: discount of the cost that the limit is on, from the start of an episode; 1 for the plain
+            sum. Everything that is compared with the limit is in its unit.
         differentiable: whether it has `pull_back`.
         shares_policy: whether all tasks have one policy, so that no step depends on the data of one task alone.
     """
@@ -55,6 +57,7 @@ class InnerMethod(ABC):
     method: str
     steps: int = bounded(1, low=1)
     cost_limit: float = bounded(25.0, low=0, finite=False)
+    cost_limit_discount: float = bounded(1.0, above=0, high=1)
 
     differentiable: ClassVar[bool] = False
     shares_policy: ClassVar[bool] = False

@@ -16,8 +16,8 @@ from cmaml_pl.rollout.task_data import TaskData
 def cost_excess(data: TaskData) -> Tensor:
     """c, (tasks,): by how much J_C exceeds d, in the unit of the standardised cost surrogate; -inf without a limit.
 
-    The limit d is on the undiscounted cost of an episode, but the surrogate is a mean over steps. With T the mean
-    number of steps of an episode and undiscounted advantages (Kakade & Langford 2002, lemma 6.1, for a finite horizon),
+    The limit d is on the cost of an episode, but the surrogate is a mean over steps. With T the mean number of steps of
+    an episode and undiscounted advantages (Kakade & Langford 2002, lemma 6.1, for a finite horizon),
 
         J_C(new) - J_C(old) = E_new[sum_{t < T} A_C(s_t, a_t)] ~= T E_old[ratio * A_C],
 
@@ -30,6 +30,9 @@ def cost_excess(data: TaskData) -> Tensor:
     Scaling changes c and its gradient b by the same factor, so it does not change the step. Discounted advantages miss
     what an action costs more than 1 / (1 - gamma) steps later; if such costs matter, the change of cost is
     underestimated.
+
+    If the limit is on a discounted cost, T is the mean discounted number of steps, sum_{t < T} d^t. The mean over steps
+    is not discounted, as usual (Achiam et al. 2017, OmniSafe).
     """
     sigma = data.cost_scale
     # if all advantages are equal (sigma = 0), there is no gradient and only the sign of c matters

@@ -57,11 +57,6 @@ def standardise(advantage: Tensor, scale: Tensor | None = None) -> Tensor:
     return torch.where(unit == 0, torch.zeros_like(centred), centred / unit)
 
 
-def complete_episodes(done: Tensor) -> Tensor:
-    """Whether a step belongs to an episode that ended within the batch, bool, in the shape of `done`."""
-    return done.flip(-2).cummax(dim=-2).values.flip(-2)
-
-
 def steps_so_far(done: Tensor) -> Tensor:
     """Number of steps of the episode before each step, int64, in the shape of `done`; a rollout begins with a reset."""
     steps = torch.arange(done.shape[-2])[:, None]
@@ -75,36 +70,44 @@ def _last_end(done: Tensor, steps: Tensor) -> Tensor:
     return last_end
 
 
-def mean_episode_sum(signal: Tensor, done: Tensor) -> Tensor:
-    """Undiscounted sum over an episode, mean over complete episodes, (tasks, envs, time, 1) -> (tasks,).
+def mean_episode_sum(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> Tensor:
+    """sum_t discount^t signal_t of an episode, mean over episodes, (tasks, envs, time, 1) -> (tasks,).
 
-    For costs this is in the unit of the cost limits. Steps of an episode that had not ended by the end of the batch are
-    left out.
+    For costs this is in the unit of the cost limits. Only the first episode of each world counts: a batch lasts as long
+    as the longest episode, so that the first one always ends within it. Of the later ones, the short ones would be
+    over-represented: a long one has not ended by the end of the batch.
     """
-    total = (signal * complete_episodes(done)).sum(dim=(1, 2, 3))
-    return total / done.sum(dim=(1, 2, 3)).clamp_min(1)
+    steps = steps_so_far(done)
+    first = steps == torch.arange(done.shape[-2])[:, None]
+    ended = done.any(dim=-2, keepdim=True)
+    total = (signal * _powers(discount, steps) * (first & ended)).sum(dim=(1, 2, 3))
+    return total / ended.sum(dim=(1, 2, 3)).clamp_min(1)
 
 
-def episode_sums(signal: Tensor, done: Tensor) -> Tensor:
-    """Undiscounted sum of each complete episode, at the step that ends it, in the shape of `done`; NaN elsewhere.
+def _powers(discount: float, steps: Tensor) -> Tensor | float:
+    return 1.0 if discount == 1.0 else discount**steps
+
+
+def episode_sums(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> Tensor:
+    """sum_t discount^t signal_t of each complete episode, at its last step, in the shape of `done`; NaN elsewhere.
 
     It is the difference of the running sum between the end of this episode and the end of the one before.
     """
-    running = signal.double().cumsum(dim=-2)
+    running = (signal.double() * _powers(discount, steps_so_far(done))).cumsum(dim=-2)
     last_end = _last_end(done, torch.arange(done.shape[-2])[:, None])
     before = torch.where(last_end < 0, 0.0, running.gather(-2, last_end.clamp_min(0)))
     return torch.where(done, running - before, torch.nan)
 
 
-def episode_cost_from_values(value: Tensor, done: Tensor, *, gamma: float) -> Tensor:
-    """Mean undiscounted cost per complete episode, from discounted values V(s_t), (tasks, envs, time, 1) -> (tasks,).
+def episode_cost_from_values(value: Tensor, done: Tensor, *, gamma: float, discount: float = 1.0) -> Tensor:
+    """Mean cost per episode, sum_t discount^t c_t, from values V(s_t), (tasks, envs, time, 1) -> (tasks,).
 
-    V(s_t) is the discounted sum of the costs left in the episode. Then c_t = V(s_t) - gamma V(s_{t+1}), and the sum is
+    V(s_t) is the sum of the costs left in the episode, discounted by gamma. Then c_t = V(s_t) - gamma V(s_{t+1}), and
 
-        sum_t c_t = gamma V(s_0) + (1 - gamma) sum_t V(s_t).
+        sum_t d^t c_t = gamma/d V(s_0) + (1 - gamma/d) sum_t d^t V(s_t),  where d is `discount`.
 
-    V(s_0) alone would not do: it hardly depends on costs that come later than 1 / (1 - gamma) steps.
+    With d = gamma this is V(s_0). Without a discount V(s_0) would not do: it hardly depends on costs that come later
+    than 1 / (1 - gamma) steps.
     """
-    first = done.roll(1, dims=-2)
-    first[..., 0, :] = True
-    return mean_episode_sum(value * (1.0 - gamma + gamma * first), done)
+    first, ratio = steps_so_far(done) == 0, gamma / discount
+    return mean_episode_sum(value * (1.0 - ratio + ratio * first), done, discount=discount)

@@ -8,7 +8,7 @@ def ascend(multiplier: Tensor, cost: Tensor, limit: Tensor | float, *, lr: float
 
     Args:
         multiplier: lambda or eta, >= 0.
-        cost: J_C, undiscounted cost per episode.
+        cost: J_C, cost per episode in the unit of the limit.
         limit: d, same unit; with an infinite limit and lr > 0 the multiplier becomes 0.
         lr: step size, per unit of episode cost.
         high: largest allowed value.

@@ -31,8 +31,9 @@ class PooledSteps(InnerMethod):
 
     @classmethod
     def of(cls, inner: InnerMethod, ranks: Ranks = ALONE) -> "PooledSteps":
-        """Pooled steps of `inner`, with its number of steps and its cost limit."""
-        return cls(method=inner.method, steps=inner.steps, cost_limit=inner.cost_limit, inner=inner, ranks=ranks)
+        """Pooled steps of `inner`, with its number of steps and its limit."""
+        own = {name: getattr(inner, name) for name in ("method", "steps", "cost_limit", "cost_limit_discount")}
+        return cls(**own, inner=inner, ranks=ranks)
 
     @property
     def multiplier_init(self) -> float:

@@ -27,10 +27,10 @@ class TaskData:
         cost_advantage: A_c, (tasks, samples).
         cost_scale: unit of A_c, (tasks,): the larger of its standard deviations in the task and in the whole batch of
             tasks. In a task that hardly costs anything, the critic's noise therefore does not count as a cost.
-        episode_steps: mean steps per episode, (tasks,).
+        episode_steps: mean steps per episode, in the unit of the limit: discounted if that is, (tasks,).
         episode_return: mean undiscounted return per episode, (tasks,).
-        episode_cost: J_C, mean undiscounted cost per episode, (tasks,).
-        cost_limit: d^p, same unit, (tasks,).
+        episode_cost: J_C, mean cost per episode in the unit of the limit, (tasks,).
+        cost_limit: d^p, (tasks,).
     """
 
     features: Tensor
@@ -102,6 +102,7 @@ class AdvantageEstimator:
         lmbda: lambda of GAE, for reward and cost.
         ridge: penalty of the critics' correction for each task, see `advantages`.
         horizon: steps of an episode.
+        limit_discount: discount of the cost that the limits are on, see InnerMethod.
     """
 
     actor: GaussianActor
@@ -112,6 +113,7 @@ class AdvantageEstimator:
     lmbda: float
     ridge: float
     horizon: int
+    limit_discount: float = 1.0
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
@@ -150,9 +152,11 @@ class AdvantageEstimator:
             reward_advantage=reward_advantage.flatten(1),
             cost_advantage=cost_advantage,
             cost_scale=common_scale(cost_advantage, ranks),
-            episode_steps=mean_episode_sum(torch.ones_like(after["reward"]), after["done"]),
+            episode_steps=mean_episode_sum(
+                torch.ones_like(after["reward"]), after["done"], discount=self.limit_discount
+            ),
             episode_return=mean_episode_sum(after["reward"], after["done"]),
-            episode_cost=mean_episode_sum(after["cost"], after["done"]),
+            episode_cost=mean_episode_sum(after["cost"], after["done"], discount=self.limit_discount),
             cost_limit=cost_limit,
         )
 

@@ -58,7 +58,7 @@ class TaskFamily(ABC):
 
         Args:
             task_id: number of the task within the family.
-            cost_limit: d, the configuration's limit, undiscounted cost per episode.
+            cost_limit: d, the configuration's limit, cost per episode.
         """
 
     @abstractmethod
@@ -89,8 +89,11 @@ class RangedFamily(TaskFamily):
 
         For a test task with `test_range` "outside" it is drawn from the wider range `outside` without `inside`.
         """
-        is_outside = self.test_range == "outside" and task_id >= self.train + self.validation
-        return draw(rng, inside, outside if is_outside else None)
+        return draw(rng, inside, outside if self.is_outside(task_id) else None)
+
+    def is_outside(self, task_id: int) -> bool:
+        """Whether a task is drawn from outside the range of the training tasks."""
+        return self.test_range == "outside" and task_id >= self.train + self.validation
 
 
 def split_tasks(family: TaskFamily, split: str, *, cost_limit: float) -> list[Task]:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 import pytest
 import torch
 
 from cmaml_pl.envs import LocomotionEnv
 from cmaml_pl.envs.locomotion.definition import read_definition
+from cmaml_pl.envs.locomotion_rules import Rules
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
@@ -75,6 +77,63 @@ def test_an_episode_is_truncated_at_its_horizon():
     assert not any(state["terminated"].any() for state in states)
 
 
+def step_with(rules, parameters, env_id="SafetyHalfCheetahVelocity-v1", steps=20):
+    """Steps of two tasks, the first without parameters: what they gave, beside the original's, and the effort."""
+    env = LocomotionEnv(env_id, num_tasks=2, num_envs=1, dtype=torch.float64, rules=rules, horizon=100)
+    env.set_tasks([Task("test", i, 0, 25.0, own) for i, own in enumerate(({}, parameters))])
+    plain = LocomotionEnv(env_id, num_tasks=2, num_envs=1, dtype=torch.float64, horizon=100)
+    actions = np.random.default_rng(1).uniform(-1.5, 1.5, (steps, 2, 1, plain.action_spec.shape[-1]))
+    found = {"reward": [], "cost": [], "velocity": [], "own": []}
+    states, worlds = [env.reset(), plain.reset()], env.worlds
+    for action in actions:
+        before = worlds.physics.place().copy()
+        given = [state.set("action", torch.from_numpy(action)) for state in states]
+        states = [env.step(given[0])["next"], plain.step(given[1])["next"]]
+        assert torch.equal(states[0]["observation"], states[1]["observation"])
+        found["velocity"].append((worlds.physics.place() - before) / worlds.definition.seconds)
+        for name in ("reward", "cost"):
+            found[name].append(states[0][name][:, 0, 0].numpy())
+        found["own"].append(states[1]["reward"][:, 0, 0].numpy())
+    return env, {name: np.array(values) for name, values in found.items()}, np.square(actions).sum(axis=(2, 3))
+
+
+def test_a_target_velocity_is_rewarded_by_how_near_the_body_moves_to_it():
+    rules = Rules(reward="target_velocity", control_weight=0.05)
+    env, found, effort = step_with(rules, {"target_velocity": 1.5})
+    distance = np.abs(found["velocity"][:, :, 0] - [0.0, 1.5])
+    np.testing.assert_allclose(found["reward"], -distance - 0.05 * effort)
+    np.testing.assert_allclose(env.positions()["target"][:, 0, 0], [[0.0, 0.0], [1.5 * 20 * 0.05, 0.0]])
+
+
+def test_a_target_direction_is_rewarded_by_the_velocity_along_it():
+    x, y = np.cos(0.7), np.sin(0.7)
+    rules = Rules(reward="target_direction", control_weight=0.0)
+    _, found, _ = step_with(rules, {"direction_x": x, "direction_y": y}, "SafetyAntVelocity-v1")
+    along = np.stack([found["velocity"][:, 0, 0], found["velocity"][:, 1] @ [x, y]], axis=1)
+    np.testing.assert_allclose(found["reward"], along + 1.0)  # an Ant that is alive has 1 in each step
+
+
+def test_forward_with_the_bodys_own_terms_is_the_originals_reward():
+    _, found, _ = step_with(Rules(cost="control"), {})
+    np.testing.assert_array_equal(found["reward"], found["own"])
+
+
+def test_the_control_cost_is_of_the_raw_action():
+    _, found, effort = step_with(Rules(cost="control", cost_weight=0.1), {})
+    np.testing.assert_allclose(found["cost"], 0.1 * effort)
+    assert (effort > 6).any(), "more than any action within the actuators' ranges"
+
+
+def test_the_height_cost_counts_steps_with_the_head_below_a_height():
+    env, found, _ = step_with(Rules(cost="height", lowest_head=0.7), {}, steps=60)
+    heads = env.worlds.physics.head()
+    assert set(found["cost"].ravel()) == {0.0, 1.0}
+    np.testing.assert_array_equal(found["cost"][-1], heads < 0.7)
+    model, data = env.worlds.physics.model, mujoco.MjData(env.worlds.physics.model)
+    mujoco.mj_forward(model, data)
+    assert data.geom("head").xpos[2] == pytest.approx(0.8)
+
+
 def rollout_of(parameters):
     env = LocomotionEnv("SafetyHalfCheetahVelocity-v1", num_tasks=2, num_envs=1, dtype=torch.float64)
     env.set_tasks([Task("test", i, 0, 25.0, own) for i, own in enumerate(({}, parameters))])
@@ -89,11 +148,11 @@ def rollout_of(parameters):
     return env, torch.stack(observations)
 
 
-@pytest.mark.parametrize("name", ["mass", "damping", "gear"])
+@pytest.mark.parametrize("name", ["mass", "damping", "gear", "friction"])
 def test_a_task_changes_the_body(name):
     env, observations = rollout_of({name: 1.5})
     assert not torch.allclose(observations[:, 0], observations[:, 1])
-    field = {"mass": "body_mass", "damping": "dof_damping", "gear": "actuator_gear"}[name]
+    field = {"mass": "body_mass", "damping": "dof_damping", "gear": "actuator_gear", "friction": "geom_friction"}[name]
     own, other = (getattr(env.worlds.physics._batch.get_model(world), field) for world in (0, 1))
     np.testing.assert_allclose(other, 1.5 * own)
 
@@ -119,15 +178,21 @@ def test_an_id_that_cannot_be_run_is_refused_with_the_reason(env_id, message):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"goal_x": 1.0}, "task 0 has 'goal_x'; SafetyHopperVelocity-v1 knows mass, damping, gear"),
+        ({"goal_x": 1.0}, "task 0 has 'goal_x'; SafetyHopperVelocity-v1 knows mass, damping, gear, friction, "),
+        ({"direction_x": 0.0, "direction_y": 1.0}, "task 0 goes sideways, but SafetyHopperVelocity-v1 moves forward"),
         ({"mass": 0.0}, "mass of task 0 is 0, but a factor is more than 0"),
         ({"gear": float("nan")}, "gear of task 0 is nan"),
     ],
 )
 def test_a_task_that_the_body_does_not_have_is_refused(parameters, message):
-    env = LocomotionEnv("SafetyHopperVelocity-v1", num_envs=1)
+    env = LocomotionEnv("SafetyHopperVelocity-v1", num_envs=1, rules=Rules(reward="target_direction"))
     with pytest.raises(UserError, match=message):
         env.set_tasks([Task("test", 0, 0, 25.0, parameters)])
+
+
+def test_a_cost_that_the_body_does_not_have_is_refused():
+    with pytest.raises(UserError, match="the cost is height, but SafetyHopperVelocity-v1 has velocity and control"):
+        LocomotionEnv("SafetyHopperVelocity-v1", rules=Rules(cost="height"))
 
 
 def test_mujocos_warnings_about_old_models_are_not_shown(tmp_path, monkeypatch, capfd):

@@ -29,6 +29,7 @@ class Definition:
         frame_skip: physics steps of an environment step.
         seconds: duration of an environment step, s.
         free: whether the body moves freely in space; otherwise it stays in a plane.
+        has_head: whether it is a HalfCheetah, whose head's height can cost.
         hidden_positions: number of the first joint positions, which say where the body is and are not observed.
         velocity_clip: size to which observed velocities are clipped.
         threshold: speed from which on a step costs 1, m/s.
@@ -47,6 +48,7 @@ class Definition:
     frame_skip: int
     seconds: float
     free: bool
+    has_head: bool
     hidden_positions: int
     velocity_clip: float
     threshold: float
@@ -96,6 +98,7 @@ def read_definition(env_id: str) -> Definition:
         frame_skip=original.frame_skip,
         seconds=original.dt,
         free=free,
+        has_head=kind == "HalfCheetahEnv",
         hidden_positions=2 if free or kind == "SwimmerEnv" else 1,
         velocity_clip=CLIPPED.get(kind, np.inf),
         threshold=original._velocity_threshold,

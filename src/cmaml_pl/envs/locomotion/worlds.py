@@ -8,10 +8,9 @@ from gymnasium.utils.seeding import np_random
 
 from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.locomotion.definition import Definition
+from cmaml_pl.envs.locomotion_rules import FACTORS, GOALS, Rules
 from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
 
-FACTORS = ("mass", "damping", "gear")
-"""Physical parameters of a body that a task can scale."""
 FORCES = ("cinert", "cvel", "qfrc_actuator")
 """What a Humanoid observes beside positions and velocities, and before its contact forces."""
 
@@ -45,6 +44,7 @@ class Physics(BatchPhysics):
         batch = self._batch
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         self._torso = batch.bind("xpos")[:, agent] if definition.kind == "AntEnv" else None
+        self._head = batch.bind("geom_xpos")[:, model.geom("head").id, 2] if definition.has_head else None
         self._parts = (batch.expand("body_mass"), batch.bind("xipos")) if humanoid else None
         self._contact_forces: Array = np.zeros((num_worlds, model.nbody, 6))
         self._scratch = mujoco.MjData(model) if humanoid else None
@@ -68,6 +68,18 @@ class Physics(BatchPhysics):
             return np.asarray((mass * position).sum(axis=1) / mass.sum(axis=1))[:, :2]
         return np.array(self.qpos[:, :2] if self._torso is None else self._torso[:, :2])
 
+    def head(self) -> Array:
+        """Height of the heads of HalfCheetahs, m, (W,)."""
+        assert self._head is not None, "LocomotionEnv refuses the cost `height` for bodies without a head"
+        height: Array = self._head
+        return height
+
+    def _expand_agent(self) -> None:
+        """See BatchPhysics; and friction: all geoms', because a contact has that of the rougher one of its two."""
+        super()._expand_agent()
+        friction = self.model.geom_friction
+        self._scaled.append((self._batch.expand("geom_friction"), np.arange(len(friction)), friction, 3))
+
     def start(self, worlds: Worlds, qpos: Array, qvel: Array) -> None:
         """Start the given worlds at joint positions (n, nq) and velocities (n, nv), at time 0."""
         if self._scaled:
@@ -84,18 +96,26 @@ class LocomotionWorlds:
     Args:
         definition: the id.
         num_worlds: W, number of worlds.
+        rules: what a step is rewarded for, and what it costs.
         horizon: steps after which an episode is truncated.
         num_threads: number of threads of the physics.
 
     Attributes:
-        factors: factors of masses and inertias, joint damping and gears, (W, 3), from a world's next reset on.
+        factors: factors of masses and inertias, joint damping, gears and friction, (W, 4), from a world's next reset
+            on.
+        goals: what the reward asks of each world, (W, parameters of `GOALS`).
         first_stream: what is added to the number of a world for its random stream.
     """
 
-    def __init__(self, definition: Definition, num_worlds: int, *, horizon: int, num_threads: int) -> None:
-        self.definition, self.horizon = definition, horizon
+    def __init__(
+        self, definition: Definition, num_worlds: int, *, rules: Rules, horizon: int, num_threads: int
+    ) -> None:
+        self.definition, self.rules, self.horizon = definition, rules, horizon
         self.physics = Physics(definition, num_worlds, num_threads=num_threads)
         self.factors: Array = np.ones((num_worlds, len(FACTORS)))
+        self.goals: Array = np.tile([*GOALS[rules.reward].values()], (num_worlds, 1))
+        own = definition.control_weight
+        self._control_weight = own if rules.control_weight is None else rules.control_weight
         self.first_stream = 0
         self._place: Array = np.zeros((num_worlds, 2))
         self._steps = np.zeros(num_worlds, np.intp)
@@ -124,22 +144,38 @@ class LocomotionWorlds:
 
     def step(self, actions: Array) -> Outcome:
         """See BatchedWorlds; actions are not clipped, and all of an action counts in the reward."""
-        rule, physics = self.definition, self.physics
+        physics = self.physics
         failed = physics.step(actions)
         before, self._place = self._place, physics.place()
-        velocity = (self._place - before) / rule.seconds
-        speed = np.sqrt((velocity**2).sum(axis=1)) if rule.free else velocity[:, 0]
-        reward = rule.forward_weight * velocity[:, 0] + rule.alive_reward
-        reward -= rule.control_weight * np.square(actions).sum(axis=1)
-        cost = np.where(failed, EXCEPTION_COST, speed > rule.threshold)
+        velocity = (self._place - before) / self.definition.seconds
+        effort = np.square(actions).sum(axis=1)
+        reward = self._progress(velocity) + self.definition.alive_reward
+        reward -= self._control_weight * effort
         self._steps += 1
         return Outcome(
             reward=np.where(failed, 0.0, reward),
-            cost=cost,
-            terminated=~failed & ~rule.alive(physics.qpos, physics.qvel),
+            cost=np.where(failed, EXCEPTION_COST, self._cost(velocity, effort)),
+            terminated=~failed & ~self.definition.alive(physics.qpos, physics.qvel),
             truncated=failed | (self._steps >= self.horizon),
             failed=failed,
         )
+
+    def _progress(self, velocity: Array) -> Array:
+        """What a step is rewarded for, (W,), at velocities (W, 2), m/s."""
+        if self.rules.reward == "target_velocity":
+            return -np.abs(velocity[:, 0] - self.goals[:, 0])
+        if self.rules.reward == "target_direction":
+            return np.asarray((velocity * self.goals).sum(axis=1))
+        return self.definition.forward_weight * velocity[:, 0]
+
+    def _cost(self, velocity: Array, effort: Array) -> Array:
+        """What a step costs, (W,), at velocities (W, 2), m/s, and squared actions (W,)."""
+        if self.rules.cost == "control":
+            return self.rules.cost_weight * effort
+        if self.rules.cost == "height":
+            return (self.physics.head() < self.rules.lowest_head).astype(np.float64)
+        speed = np.sqrt((velocity**2).sum(axis=1)) if self.definition.free else velocity[:, 0]
+        return (speed > self.definition.threshold).astype(np.float64)
 
     def observe(self) -> Array:
         """See BatchedWorlds."""
@@ -153,4 +189,9 @@ class LocomotionWorlds:
     def named_positions(self) -> dict[str, Array]:
         """See BatchedWorlds."""
         place = self._place if self.definition.free else self._place * (1.0, 0.0)
-        return {"agent": place[:, None].copy()}
+        found = {"agent": place[:, None].copy()}
+        if self.rules.reward != "forward":  # who is asked for a direction alone has a target that moves at 1 m/s
+            velocity = np.zeros((len(place), 2))
+            velocity[:, : self.goals.shape[1]] = self.goals
+            found["target"] = (velocity * self._steps[:, None] * self.definition.seconds)[:, None]
+        return found
