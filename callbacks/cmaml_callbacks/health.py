@@ -86,7 +86,7 @@ class Health(Callback):
     def observe(self, module: CMAML, pre: Stage, *, post_return: float, post_cost: float) -> dict[str, str]:
         """Add a meta-iteration to the history. Return sign -> message to the user, for the signs that there are now."""
         after, data = pre.rollout["next"], pre.data
-        sums = episode_sums(after["cost"], after["done"])
+        sums = episode_sums(after["cost"], after["done"], discount=module.estimator.limit_discount)
         cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
         predicted = float(module.predicted_episode_cost(pre.rollout))
         _, _, variance = module.ranks.moments(sums[after["done"]])

@@ -12,8 +12,11 @@ from cmaml_pl.algorithm.data import MetaBatchSampler
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
+from cmaml_pl.evaluation.rows import stage_rows
+from cmaml_pl.inner.linearised import cost_excess
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.outer.pooled import PooledSteps
+from cmaml_pl.task import Task
 
 TINY = [
     "train.tasks_per_batch=4",
@@ -316,3 +319,22 @@ def test_without_a_shared_reward_critic_there_is_no_network_to_save_and_training
         recorder = fit(module, config, iterations=2)
         assert not [name for name in module.state_dict() if "reward_critic" in name]
     assert recorder.metrics[-1]["inner/kl"] > 0
+
+
+def test_a_limit_on_the_discounted_cost_is_the_unit_of_all_that_is_compared_with_it():
+    """J_C, what V_C predicts, CPO's excess and the reports; a task's episodes cost 0.1 |a|^2 in each step."""
+    config = load_experiment("half_cheetah_velocity", [*TINY, "inner.cost_limit=2", "inner.cost_limit_discount=0.9"])
+    with open_module(config) as module:
+        (stage,) = module.adapt(build_datamodule(config).splits["train"][:4], 0, ("test",))
+        steps = 0.9 ** torch.arange(30.0)
+        cost = 0.1 * stage.rollout["action"].square().sum(dim=-1)
+        episodes = (cost * steps).sum(dim=-1)
+        torch.testing.assert_close(stage.data.episode_cost, episodes.mean(dim=1))
+        expected = (episodes.mean(dim=1) - 2.0) / (steps.sum() * stage.data.cost_scale)
+        torch.testing.assert_close(cost_excess(stage.data), expected)
+        rows = stage_rows([Task("x", i, 0, 2.0) for i in range(4)], stage, step=0, seed=0, discount=0.9)
+        assert [row["max_cost"] for row in rows] == pytest.approx(episodes.amax(dim=1).tolist())
+        # a critic that knows the cost of a state's rest of the episode, discounted by its own gamma of 0.99
+        left = 0.99 ** (torch.arange(30) - torch.arange(30)[:, None]).clamp_min(0) * torch.ones(30, 30).triu()
+        module.safety_critic.forward = lambda features: (left @ cost[..., None])
+        torch.testing.assert_close(module.predicted_episode_cost(stage.rollout), stage.data.episode_cost.mean())

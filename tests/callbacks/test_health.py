@@ -25,7 +25,7 @@ class Module:
 
     def __init__(self):
         self.predicted = 0.0
-        self.ranks = Ranks()
+        self.ranks, self.estimator = Ranks(), SimpleNamespace(limit_discount=1.0)
 
     def roll(self, costs, *, limit=LIMIT):
         """The meta-policy in an iteration whose episodes cost `costs`, at most STEPS each."""
