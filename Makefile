@@ -50,8 +50,8 @@ agent: $(STAMP) ## run trials of a W&B sweep: SWEEP=entity/project/id [ARGS="cou
 test: $(STAMP) ## run the tests on all cores: [ARGS="-k gae"; ARGS="-n 0" for one process]
 	@exec $(PY) -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-bench: $(STAMP) ## time the navigation engine against Safety-Gymnasium: [ARGS="--quick"]
-	@exec $(PY) -m benchmarks.navigation_speed $(ARGS)
+bench: $(STAMP) ## time the engines against Safety-Gymnasium and Gymnasium: [ARGS="--quick"]
+	@exec $(PY) -m benchmarks.engine_speed $(ARGS)
 
 bench-ranks: $(STAMP) ## time several processes and their communication: [ARGS="--ranks 1 2 4"]
 	@exec $(PY) -m benchmarks.ranks $(ARGS)

@@ -1,4 +1,4 @@
-"""The contenders that navigation_speed.py measures.
+"""The contenders that engine_speed.py measures.
 
 Each contender is a class. Its object lives in a process of its own, through all repeats.
 """
@@ -10,16 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium
 import mujoco
 import numpy as np
 import torch
+from gymnasium.vector import AsyncVectorEnv
 from mujoco.batch import Batch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import Collector
 
+from cmaml_pl.envs.locomotion import LocomotionEnv
+from cmaml_pl.envs.locomotion.definition import read_definition
 from cmaml_pl.envs.navigation import NavigationEnv
+from cmaml_pl.envs.physics import Worlds
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
@@ -76,7 +81,7 @@ class Policy(TensorDictModuleBase):
 
 
 class Engine:
-    """NavigationEnv, stepped through TorchRL's collector.
+    """NavigationEnv or LocomotionEnv, stepped through TorchRL's collector.
 
     It first measures its speed with few worlds. If a repeat with `most_worlds` worlds would take longer than `window`,
     it runs fewer worlds. For a slow id this hardly changes the result: its steps still take long compared with the part
@@ -92,7 +97,8 @@ class Engine:
     """
 
     def __init__(self, env_id: str, mode: str, most_worlds: int, steps: int, window: float, threads: int) -> None:
-        self._make = partial(NavigationEnv, env_id, mode=mode, num_threads=threads)
+        engine = LocomotionEnv if env_id.endswith("Velocity-v1") else NavigationEnv
+        self._make = partial(engine, env_id, mode=mode, num_threads=threads)
         self._batch_steps = max(1, steps // SLICES)
         self._start(min(most_worlds, LEAST_WORLDS))
         fitting = self.measure() * window / steps
@@ -129,21 +135,27 @@ class Engine:
 
 
 class VectorEnv:
-    """The asynchronous environment of safety_gymnasium.vector, with one worker process per world.
+    """An asynchronous vector environment, with one worker process per world.
 
     Args:
         env_id: Safety-Gymnasium id.
         worlds: number of worlds, and of workers.
         steps: number of steps of every world in a repeat.
-        as_is: whether Safety-Gymnasium's own resets are used, not those that cmaml_pl's import makes cheap.
+        kind: "vector_as_is", safety_gymnasium.vector with its own resets; "vector_stripped", with those that cmaml_pl's
+            import makes cheap; or "gymnasium", gymnasium's own environment of the same body, which has no costs.
     """
 
-    def __init__(self, env_id: str, worlds: int, steps: int, *, as_is: bool) -> None:
+    def __init__(self, env_id: str, worlds: int, steps: int, *, kind: str) -> None:
         package = import_safety_gymnasium()
-        if as_is:
+        if kind == "vector_as_is":
             _restore_resets()
         self.worlds, self._steps = worlds, max(1, steps // SLICES)
-        self._env = package.vector.make(env_id, num_envs=worlds)
+        self._env: Any  # neither package tells its types
+        if kind == "gymnasium":
+            body = env_id.removeprefix("Safety").removesuffix("Velocity-v1")
+            self._env = AsyncVectorEnv([partial(gymnasium.make, f"{body}-v4")] * worlds)
+        else:
+            self._env = package.vector.make(env_id, num_envs=worlds)
         self._observation, _ = self._env.reset(seed=0)
         self._policy = Policy(self._observation.shape[-1], self._env.action_space.shape[-1])
 
@@ -219,6 +231,48 @@ class Physics:
         place = np.stack([x, y, height], axis=-1)
         places = np.tile(place, (self.worlds, 1, self._model.nmocap))
         return np.concatenate([np.repeat(action[:, None], self._frameskip, axis=1), places], axis=-1)
+
+    def close(self) -> None:
+        """Does nothing, because the threads end with the process."""
+
+
+class LocomotionPhysics:
+    """Only MuJoCo's calls of a step of a robot on legs, in threads; who has fallen starts anew.
+
+    Args:
+        env_id: Safety-Gymnasium id.
+        threads: number of threads, including that of the caller.
+    """
+
+    def __init__(self, env_id: str, threads: int) -> None:
+        self.worlds = PHYSICS_WORLDS
+        self._definition = definition = read_definition(env_id)
+        model = definition.model
+        self._batch = Batch(model, self.worlds, threads, persistent=definition.kind == "HumanoidEnv")
+        self._qpos, self._qvel, self._ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        definition.original.reset(seed=0)
+        self._start = definition.original.data.qpos.copy(), definition.original.data.qvel.copy()
+        noise = np.random.default_rng(0).standard_normal((97, self.worlds, model.nu))
+        self._actions = math.exp(LOG_STD) * noise
+        self._done, self._steps = 0, 10
+        self._restart(np.arange(self.worlds))
+        self._steps = max(1, round(self.measure() * PHYSICS_SECONDS / self.worlds))
+
+    def _restart(self, worlds: Worlds) -> None:
+        self._batch.reset(worlds, stage=0)
+        self._qpos[worlds], self._qvel[worlds] = self._start
+
+    def measure(self) -> float:
+        """Environment steps per second in one slice."""
+        start = time.perf_counter()
+        for _ in range(self._steps):
+            self._done += 1
+            self._ctrl[:] = self._actions[self._done % len(self._actions)]
+            self._batch.step(nstep=self._definition.frame_skip)
+            ended = ~self._definition.alive(self._qpos, self._qvel) | (self._done % 1000 == 0)
+            if ended.any():
+                self._restart(np.flatnonzero(ended))
+        return self.worlds * self._steps / (time.perf_counter() - start)
 
     def close(self) -> None:
         """Does nothing, because the threads end with the process."""

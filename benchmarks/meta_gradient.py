@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import torch
-from benchmarks.navigation_speed import OneLineParser, count
+from benchmarks.engine_speed import OneLineParser, count
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor

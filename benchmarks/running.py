@@ -1,4 +1,4 @@
-"""Runs a contender of navigation_speed.py in a process of its own."""
+"""Runs a contender of engine_speed.py in a process of its own."""
 
 import signal
 import sys
@@ -24,7 +24,7 @@ class Running:
 
     def __init__(self, build: Callable[[], Contender]) -> None:
         context = get_context("forkserver")  # the fork server has already imported the heavy packages
-        context.set_forkserver_preload(["torchrl.collectors", "cmaml_pl.envs.navigation"])
+        context.set_forkserver_preload(["torchrl.collectors", "cmaml_pl.envs.navigation", "cmaml_pl.envs.locomotion"])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, build))
         self._process.start()

@@ -336,5 +336,5 @@ def test_a_limit_on_the_discounted_cost_is_the_unit_of_all_that_is_compared_with
         assert [row["max_cost"] for row in rows] == pytest.approx(episodes.amax(dim=1).tolist())
         # a critic that knows the cost of a state's rest of the episode, discounted by its own gamma of 0.99
         left = 0.99 ** (torch.arange(30) - torch.arange(30)[:, None]).clamp_min(0) * torch.ones(30, 30).triu()
-        module.safety_critic.forward = lambda features: (left @ cost[..., None])
+        module.safety_critic.forward = lambda features: left @ cost[..., None]
         torch.testing.assert_close(module.predicted_episode_cost(stage.rollout), stage.data.episode_cost.mean())

@@ -1,15 +1,18 @@
-"""Environment steps per second of the navigation engine, of Safety-Gymnasium's vector environment and of bare physics.
+"""Environment steps per second of the two engines, of vector environments and of bare physics.
 
-python -m benchmarks.navigation_speed [--quick] [--ids ID ...] [--out benchmark.json]
+python -m benchmarks.engine_speed [--quick] [--ids ID ...] [--out benchmark.json]
 
-Without options it takes about 25 minutes on two idle cores. These contenders are compared for each id. While one is
+Without options it takes about 45 minutes on two idle cores. These contenders are compared for each id. While one is
 timed, the others do nothing, and all of them get actions as a random 64x64 tanh Gaussian policy gives them:
 
-* engine_fast, engine_exact: NavigationEnv through TorchRL's Collector.
+* engine_fast, engine_exact: NavigationEnv, or LocomotionEnv, which has no fast mode, through TorchRL's Collector.
 * vector_as_is_N: safety_gymnasium.vector with N worker processes; the best N counts.
 * vector_stripped_N: the same with the resets that cmaml_pl's import of the package makes cheap (no skybox, libyaml).
+  For robots on legs nothing is made cheap, and this contender is left out.
+* gymnasium_N: for robots on legs, gymnasium's AsyncVectorEnv of the same body without costs.
 * physics_fast, physics_exact: only the MuJoCo calls of a step, with sleeping and without, in native threads. There are
-  no observations and no resets, so that no program can step this physics faster on these cores.
+  no observations and no resets but those of robots that have fallen, whose physics would be another one on the floor.
+  So no program can step this physics faster on these cores.
 
 A repeat is one whole episode of every world, including the automatic reset (for bare physics it is 5 s). Its result is
 the number of steps divided by the seconds. A repeat is cut into ten slices, and in each slice all contenders take their
@@ -36,6 +39,7 @@ from benchmarks.contenders import (
     SLICES,
     Contender,
     Engine,
+    LocomotionPhysics,
     Memory,
     Physics,
     VectorEnv,
@@ -55,11 +59,18 @@ IDS = (
     "SafetyPointButton1-v0",
     "SafetyPointPush1-v0",
     "SafetyDoggoGoal1-v0",
+    "SafetyHalfCheetahVelocity-v1",
+    "SafetyHopperVelocity-v1",
+    "SafetyWalker2dVelocity-v1",
+    "SafetyAntVelocity-v1",
+    "SafetyHumanoidVelocity-v1",
 )
 QUICK_IDS = IDS[:1]
 MODES = ("fast", "exact")
 PARTS = ("engine", "vector", "physics", "memory")
-RIVALS = ("vector_as_is", "vector_stripped", "physics")
+RIVALS = {"vector_as_is": "vector as is", "vector_stripped": "stripped", "gymnasium": "gymnasium", "physics": "physics"}
+"""Contenders that the engines are compared with -> heading in the table."""
+WITH_WORKERS = ("vector", "gymnasium")
 WORKERS = (2, 8)
 MARGIN = 0.9
 """A number of workers is not measured further if its steps/s in the first repeat are below this share of the best."""
@@ -68,24 +79,27 @@ MEMORY_ID, MEMORY_WORLDS = "SafetyPointGoal2-v0", 1024
 Figures = dict[str, list[float]]
 """Name of a contender -> steps/s in each repeat."""
 
-console = Console(highlight=False, width=150)
+console = Console(highlight=False, width=170)
 
 
 def contenders(env_id: str, options: argparse.Namespace) -> dict[str, Callable[[], Contender]]:
     """Name -> function that builds the contender, for all contenders of an id."""
     steps = options.steps or check_env_id(env_id, None)
     found: dict[str, Callable[[], Contender]] = {}
+    on_legs = env_id.endswith("Velocity-v1")
+    modes = MODES[1:] if on_legs else MODES
     if "engine" in options.only:
-        for mode in MODES:
+        for mode in modes:
             found[f"engine_{mode}"] = partial(
                 Engine, env_id, mode, options.num_envs, steps, options.window, options.threads
             )
     if "vector" in options.only:
-        for kind in ("as_is", "stripped"):
+        for kind in ("gymnasium", "vector_as_is") if on_legs else ("vector_as_is", "vector_stripped"):
             for workers in options.workers:
-                build = partial(VectorEnv, env_id, workers, steps, as_is=kind == "as_is")
-                found[f"vector_{kind}_{workers}"] = build
-    if "physics" in options.only:
+                found[f"{kind}_{workers}"] = partial(VectorEnv, env_id, workers, steps, kind=kind)
+    if "physics" in options.only and on_legs:
+        found["physics_exact"] = partial(LocomotionPhysics, env_id, options.threads)
+    elif "physics" in options.only:
         found |= {f"physics_{mode}": partial(Physics, env_id, mode, options.threads) for mode in MODES}
     return found
 
@@ -112,7 +126,7 @@ def measure(env_id: str, options: argparse.Namespace) -> dict[str, Any]:
 def promising(name: str, figures: Figures) -> bool:
     """Whether a contender is measured further: no for a vector environment whose number of workers is too slow."""
     kind = name.rpartition("_")[0]
-    return not name.startswith("vector") or figures[name][-1] >= MARGIN * figures[best(kind, figures)][-1]
+    return not name.startswith(WITH_WORKERS) or figures[name][-1] >= MARGIN * figures[best(kind, figures)][-1]
 
 
 def best(kind: str, figures: Figures) -> str:
@@ -149,14 +163,17 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
 def speed_table(results: dict[str, dict[str, Any]]) -> Table:
     """A table of medians and ratios, with a row for each id and mode."""
     table = Table(title="environment steps per second: medians, and engine over rival [min..max of the repeats]")
-    for column in ("id", "mode", "worlds", "engine", "vector as is", "ratio", "stripped", "ratio", "physics", "ratio"):
+    measured = {name for result in results.values() for name in result["steps_per_second"]}
+    rivals = [kind for kind in RIVALS if any(name.startswith(kind) for name in measured)]
+    columns = ["id", "mode", "worlds", "engine", *(text for kind in rivals for text in (RIVALS[kind], "ratio"))]
+    for column in columns:
         table.add_column(column, justify="left" if column in ("id", "mode") else "right", no_wrap=True)
     for env_id, result in results.items():
         figures = result["steps_per_second"]
-        for mode in MODES:
+        for mode in (mode for mode in MODES if any(name.endswith(mode) for name in figures)):
             engine = f"engine_{mode}"
             cells = [str(result["worlds"].get(engine, "")), median_text(engine, figures)]
-            for kind in RIVALS:
+            for kind in rivals:
                 cells.append(median_text(f"physics_{mode}" if kind == "physics" else kind, figures))
                 cells.append(ratio_text(result["ratios"][mode].get(kind)))
             table.add_row(env_id, mode, *cells)
@@ -168,7 +185,7 @@ def median_text(kind: str, figures: Figures) -> str:
     if not any(name.startswith(kind) for name in figures):
         return ""
     name = best(kind, figures)
-    workers = f" ({name.rpartition('_')[2]})" if kind.startswith("vector") else ""
+    workers = f" ({name.rpartition('_')[2]})" if kind.startswith(WITH_WORKERS) else ""
     return f"{statistics.median(figures[name]):,.0f}{workers}"
 
 
@@ -210,7 +227,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line; those that are not given have the defaults, which depend on --quick."""
     parser = OneLineParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids (default: six)")
+    add("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids (default: eleven)")
     add("--repeats", type=count, help="default 5")
     add("--num-envs", type=count, default=256, help="most worlds of the engine (default 256)")
     window = f"seconds; where a repeat of --num-envs worlds would take longer, fewer run, at least {LEAST_WORLDS}"
