@@ -118,6 +118,34 @@ def test_several_passes_are_several_steps():
     assert 0.02 < largest < 0.031
 
 
+class Gradients(FOMAML):
+    """First-order MAML that notes whose gradients it was asked for, and what they were."""
+
+    def gradient(self, actor, theta, adapted, weight, post, pull_back):
+        gradient = super().gradient(actor, theta, adapted, weight, post, pull_back)
+        self.asked.append((adapted, weight, post, gradient))
+        return gradient
+
+
+def test_with_every_step_the_policies_of_all_steps_count_alike():
+    config = load_experiment("nav2d", [*TINY, "inner.steps=2", "inner.multiplier_init=0.3", "outer.average=1"])
+    with open_module(config) as module:
+        module.outer = Gradients(every_step=True, passes=1)
+        object.__setattr__(module.outer, "asked", [])
+        recorder = fit(module, config, iterations=1)
+        tasks = [config.tasks.task(i, cost_limit=config.inner.cost_limit) for i in recorder.tasks[0]]
+        with open_module(config) as same:
+            stages = same.adapt(tasks, 2, ("train", 0))
+            weights = [same.inner.judge(same.actor, s.theta, s.multiplier, s.data)[1] for s in stages]
+    last, *others = module.outer.asked
+    for stage, weight, (adapted, given, data, _) in zip(stages, weights, [*others, last], strict=True):
+        torch.testing.assert_close(adapted, stage.theta)
+        torch.testing.assert_close(given, weight)
+        torch.testing.assert_close(data.action, stage.data.action)
+    mean = torch.stack([gradient for *_, gradient in module.outer.asked]).mean(dim=0)
+    assert recorder.metrics[0]["outer/gradient_norm"] == pytest.approx(mean.norm().item(), rel=1e-5)
+
+
 def costly_log_prob(module, pre):
     """Mean log-probability that the current policy gives to the actions that cost more than others."""
     data = pre.data

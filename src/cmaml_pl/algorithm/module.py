@@ -1,7 +1,7 @@
 """C-MAML as a LightningModule; the outer update uses Lightning's manual optimisation."""
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
-from cmaml_pl.inner.base import InnerMethod
+from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.outer.base import OuterMethod, first_order
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
@@ -19,6 +19,15 @@ from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.task import Task
+
+
+class MetaGoal(NamedTuple):
+    """Policies that the meta-update is to improve: their parameters, the cost's weight, their data, the PullBack."""
+
+    adapted: Tensor
+    weight: Tensor
+    data: TaskData
+    through: PullBack
 
 
 class CMAML(LightningModule):
@@ -101,14 +110,20 @@ class CMAML(LightningModule):
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
-        through = pull_back(stages, self.actor, inner) if self.outer.differentiates else first_order
+        goals = [MetaGoal(adapted, weight, post.data, self._through(stages, inner))]
+        if self.outer.every_step:
+            goals += [self._goal(stages[: k + 1], inner) for k in range(len(stages) - 1)]
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
         eta_weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
             # when a pass moves theta, every adapted policy moves by the same amount, to first order
-            gradient = self.outer.gradient(self.actor, theta, adapted + (theta - start), weight, post.data, through)
+            gradients = [
+                self.outer.gradient(self.actor, theta, g.adapted + (theta - start), g.weight, g.data, g.through)
+                for g in goals
+            ]
+            gradient = torch.stack(gradients).mean(dim=0)
             if eta_weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
                 gradient = gradient + eta_weight * direction
@@ -129,6 +144,15 @@ class CMAML(LightningModule):
         metrics["policy/std"] = self.actor.log_std.exp().mean()
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
+
+    def _through(self, stages: list[Stage], inner: InnerMethod) -> PullBack:
+        return pull_back(stages, self.actor, inner) if self.outer.differentiates else first_order
+
+    def _goal(self, stages: list[Stage], inner: InnerMethod) -> MetaGoal:
+        """What the policies of the last of some stages are to do better, see OuterMethod.every_step."""
+        last = stages[-1]
+        _, weight = inner.judge(self.actor, last.theta, last.multiplier, last.data)
+        return MetaGoal(last.theta, weight, last.data, self._through(stages, inner))
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
         """Adapt to held-out tasks and log metrics.

@@ -50,6 +50,11 @@ class OuterMethod(ABC):
         return 1
 
     @property
+    def every_step(self) -> bool:
+        """Whether the policies of all adaptation steps count, with those before the first one, or only the last."""
+        return False
+
+    @property
     @abstractmethod
     def max_kl(self) -> float | None:
         """Largest mean KL(old || new) of all passes on one meta-batch together, nats; None for no limit."""

@@ -24,11 +24,14 @@ class FOMAML(MetaLearner):
 
     Attributes:
         passes: number of steps on one meta-batch; 1 is the algorithm as printed.
+        every_step: whether g is the mean over the policies before adaptation and after each of its steps, and not only
+            that of the last (Antoniou, Edwards & Storkey 2019, MAML++, multi-step loss, with equal weights).
         clip: clips the likelihood ratio to [1 - clip, 1 + clip], as in PPO (Schulman et al. 2017); null does not clip.
     """
 
     method: str = "fomaml"
     passes: int = bounded(1, low=1)
+    every_step: bool = False
     clip: float | None = bounded(None, above=0)
 
     def _gradients(
