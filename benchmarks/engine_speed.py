@@ -229,7 +229,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids (default: eleven)")
     add("--repeats", type=count, help="default 5")
-    add("--num-envs", type=count, default=256, help="most worlds of the engine (default 256)")
+    add("--num-envs", type=count, default=512, help="most worlds of the engine (default 512)")
     window = f"seconds; where a repeat of --num-envs worlds would take longer, fewer run, at least {LEAST_WORLDS}"
     add("--window", type=count, help=f"{window} (default 10)")
     add("--steps", type=count, help="of every world in a repeat (default: one episode of the id)")
