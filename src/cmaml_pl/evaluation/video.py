@@ -79,10 +79,10 @@ def draw(env: EngineEnv, trace: Trace) -> Iterator[Frame]:
 
 
 def _camera_beside() -> Any:
-    """A camera that looks from the side at a robot, about 1 m above the floor."""
+    """A camera that looks at a robot from the side."""
     camera = mujoco.MjvCamera()
     mujoco.mjv_defaultCamera(camera)
-    camera.lookat[2], camera.distance, camera.azimuth, camera.elevation = 0.7, 4.5, 90.0, -15.0
+    camera.lookat[2], camera.distance, camera.azimuth, camera.elevation = 0.5, 4.0, 90.0, -15.0
     return camera
 
 
