@@ -31,6 +31,7 @@ from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.strategy import RanksStrategy
+from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.envs.safety_gymnasium_ids import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
@@ -104,11 +105,12 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but must be a multiple of the {ranks.size} "
             "processes (trainer.devices times trainer.num_nodes) that share the tasks."
         )
+    workers = config.rollout.workers or max(1, usable_cores() // ranks.local)
     env = config.tasks.make_env(
         config.train.tasks_per_batch // ranks.size,
         config.rollout.envs_per_task,
         horizon=config.rollout.horizon,
-        workers=config.rollout.workers or max(1, usable_cores() // ranks.local),
+        workers=workers,
     )
     estimator = _build_estimator(config, env)
     return CMAML(
@@ -121,6 +123,7 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
         dead_band=config.safety.dead_band,
         safety_log_std=config.safety.log_std,
         seed=config.seed,
+        threads=RowThreads(workers),
     )
 
 

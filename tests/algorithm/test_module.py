@@ -68,7 +68,7 @@ def fields(cls):
 class NoGradient(FOMAML):
     """An outer method that wants nothing, so that the safety term is all that acts."""
 
-    def gradient(self, actor, theta, adapted, multiplier, post, pull_back):
+    def gradient(self, actor, theta, *others):
         return torch.zeros_like(theta)
 
 
@@ -110,6 +110,21 @@ def test_the_first_weights_do_not_depend_on_the_threads_that_torch_has():
     assert torch.equal(*vectors)
 
 
+@pytest.mark.parametrize("outer", sorted(OUTER_METHODS))
+@pytest.mark.parametrize("inner", ["trpo_lag", "cpo"])
+def test_the_number_of_threads_changes_no_bit(inner, outer):
+    def train(workers):
+        settings = [f"inner.method={inner}", f"outer.method={outer}", f"rollout.workers={workers}"]
+        config = load_experiment("nav2d", [*TINY, "train.tasks_per_batch=5", *settings])
+        with open_module(config) as module:
+            assert module.threads.number == workers
+            recorder = fit(module, config, iterations=2)
+        return recorder.end
+
+    if (inner, outer) != ("cpo", "maml"):  # which is refused
+        assert torch.equal(train(1), train(3))
+
+
 def test_several_passes_are_several_steps():
     config = load_experiment("nav2d", [*TINY, "outer.lr=0.01", "outer.passes=3"])
     with open_module(config) as module:
@@ -121,8 +136,8 @@ def test_several_passes_are_several_steps():
 class Gradients(FOMAML):
     """First-order MAML that notes whose gradients it was asked for, and what they were."""
 
-    def gradient(self, actor, theta, adapted, weight, post, pull_back):
-        gradient = super().gradient(actor, theta, adapted, weight, post, pull_back)
+    def gradient(self, actor, theta, adapted, weight, post, *others):
+        gradient = super().gradient(actor, theta, adapted, weight, post, *others)
         self.asked.append((adapted, weight, post, gradient))
         return gradient
 
@@ -322,7 +337,7 @@ def test_a_fixed_penalty_is_the_same_in_every_step_for_every_task_and_in_the_out
     seen = []
 
     class Attentive(FOMAML):
-        def gradient(self, actor, theta, adapted, multiplier, post, pull_back):
+        def gradient(self, actor, theta, adapted, multiplier, post, *others):
             seen.append(multiplier)
             return super().gradient(actor, theta, adapted, multiplier, post)
 

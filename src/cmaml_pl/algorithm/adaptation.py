@@ -11,6 +11,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
@@ -56,7 +57,7 @@ class Stage:
         return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], _select(self.data, rows), step)
 
 
-def _select(record: Rows, rows: Tensor) -> Rows:
+def _select(record: Rows, rows: Tensor | slice) -> Rows:
     return replace(record, **{name: value[rows] for name, value in vars(record).items()})
 
 
@@ -82,6 +83,7 @@ def adapt(
     estimator: AdvantageEstimator,
     inner: InnerMethod,
     stream: Sequence[str | int],
+    threads: RowThreads = ONE_THREAD,
 ) -> list[Stage]:
     """Adapt one policy to every task; each step uses newly collected data.
 
@@ -94,6 +96,7 @@ def adapt(
         estimator: estimates the advantages.
         inner: the adaptation method.
         stream: names the random streams of the rollouts.
+        threads: share the tasks of a step.
 
     Returns:
         K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
@@ -106,13 +109,23 @@ def adapt(
     step: InnerStep | None = None
     for k in range(steps + 1):
         rollout = rollouts.collect(stacked, *stream, k)
-        data = estimator.task_data(rollout, limit, rollouts.ranks)
+        data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(stacked, multipliers, rollout, data, step))
         if k < steps:
-            proposed = inner.step(estimator.actor, stacked, multipliers, data)
+            proposed = _step(inner, estimator.actor, stacked, multipliers, data, threads)
             step = _hold_broken(proposed, stages[-1], whole=inner.shares_policy)
             stacked, multipliers = step.theta, step.multiplier
     return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
+
+
+def _step(
+    inner: InnerMethod, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, threads: RowThreads
+) -> InnerStep:
+    """`inner.step`; threads share the tasks, unless all tasks take one step together."""
+    if inner.shares_policy:
+        return inner.step(actor, theta, multiplier, data)
+    parts = threads.map(lambda part: inner.step(actor, theta[part], multiplier[part], _select(data, part)), len(theta))
+    return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def _hold_broken(step: InnerStep, before: Stage, *, whole: bool) -> InnerStep:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
+from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.outer.base import OuterMethod, first_order
@@ -50,6 +51,7 @@ class CMAML(LightningModule):
         dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
         safety_log_std: whether the safety term moves log_std as well.
         seed: the configuration's seed, from which every random stream is derived.
+        threads: share the tasks of the updates.
     """
 
     deployed: Tensor
@@ -69,6 +71,7 @@ class CMAML(LightningModule):
         dead_band: bool,
         safety_log_std: bool,
         seed: int,
+        threads: RowThreads = ONE_THREAD,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -77,7 +80,7 @@ class CMAML(LightningModule):
         self.safety_critic, self.estimator = estimator.safety_critic, estimator
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
-        self.seed = seed
+        self.seed, self.threads = seed, threads
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         # the running mean of theta, see OuterMethod.average
@@ -120,7 +123,9 @@ class CMAML(LightningModule):
             theta = self.actor.vector()
             # when a pass moves theta, every adapted policy moves by the same amount, to first order
             gradients = [
-                self.outer.gradient(self.actor, theta, g.adapted + (theta - start), g.weight, g.data, g.through)
+                self.outer.gradient(
+                    self.actor, theta, g.adapted + (theta - start), g.weight, g.data, g.through, self.threads
+                )
                 for g in goals
             ]
             gradient = torch.stack(gradients).mean(dim=0)
@@ -202,6 +207,7 @@ class CMAML(LightningModule):
             estimator=self.estimator,
             inner=inner or self.inner,
             stream=stream,
+            threads=self.threads,
         )
 
     def safety_weight(self, pre: TaskData) -> Tensor:
@@ -226,8 +232,9 @@ class CMAML(LightningModule):
         return self.ranks.mean(episode_cost_from_values(value, done, **discounts))
 
     def close(self) -> None:
-        """Close the environments."""
+        """Close the environments, and end the threads."""
         self.rollouts.close()
+        self.threads.close()
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Let the meta-optimiser take one step of theta along -g; `gradient` is g, (P,)."""

@@ -46,7 +46,7 @@ class RolloutConfig:
 
     envs_per_task: int = bounded(8, low=1)  # many short episodes show more of a rare cost than few long ones
     horizon: int = bounded(1000, low=1)  # H, steps (Safety-Gymnasium)
-    workers: int | None = bounded(None, low=1)  # threads or processes that step the worlds; null: one per core
+    workers: int | None = bounded(None, low=1)  # that step worlds, and threads that share updates; null: one per core
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
@@ -101,6 +102,7 @@ class OuterMethod(ABC):
         weight: Tensor,
         post: TaskData,
         pull_back: PullBack = first_order,
+        threads: RowThreads = ONE_THREAD,
     ) -> Tensor:
         """The meta-gradient g; the meta-optimiser moves theta along -g.
 
@@ -111,11 +113,12 @@ class OuterMethod(ABC):
             weight: of the cost, held fixed, (tasks,).
             post: rollouts of the adapted policies.
             pull_back: through the steps that led to the adapted policies, for a method that `differentiates`.
+            threads: share the tasks.
 
         Returns:
             g, (P,), a new tensor. Its entries for log_std are 0 if log_std is not learned.
         """
-        rows = pull_back(self._gradients(actor, theta, adapted, weight, post))
+        rows = pull_back(self._gradients(actor, theta, adapted, weight, post, threads))
         result = rows.sum(dim=0) / max(len(rows), 1)  # 0 on a rank without a task
         if not self.log_std:
             result[actor.log_std_slice] = 0.0
@@ -123,7 +126,13 @@ class OuterMethod(ABC):
 
     @abstractmethod
     def _gradients(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
+        self,
+        actor: GaussianActor,
+        theta: Tensor,
+        adapted: Tensor,
+        weight: Tensor,
+        post: TaskData,
+        threads: RowThreads,
     ) -> Tensor:
         """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaLearner
-from cmaml_pl.rollout.task_data import TaskData
+from cmaml_pl.rollout.task_data import TaskData, select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +36,22 @@ class FOMAML(MetaLearner):
     clip: float | None = bounded(None, above=0)
 
     def _gradients(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
+        self,
+        actor: GaussianActor,
+        theta: Tensor,
+        adapted: Tensor,
+        weight: Tensor,
+        post: TaskData,
+        threads: RowThreads,
     ) -> Tensor:
-        advantage = lagrangian_advantage(post, weight)
-        _, gradient = rowwise_gradient(
-            lambda candidate: -self._surrogate(likelihood_ratio(actor, candidate, post), advantage), adapted
-        )
-        return gradient
+        def gradient(part: slice) -> Tensor:
+            data, advantage = select(post, part), lagrangian_advantage(select(post, part), weight[part])
+            _, rows = rowwise_gradient(
+                lambda candidate: -self._surrogate(likelihood_ratio(actor, candidate, data), advantage), adapted[part]
+            )
+            return rows
+
+        return torch.cat(threads.map(gradient, len(adapted)))
 
     def _surrogate(self, ratio: Tensor, advantage: Tensor) -> Tensor:
         """E[ratio * A], (tasks,), clipped where that is asked for: E[min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)]."""

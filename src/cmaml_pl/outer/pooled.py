@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
@@ -101,6 +102,12 @@ class Pooled(OuterMethod):
         return step.theta, step.multiplier, step.multiplier
 
     def _gradients(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
+        self,
+        actor: GaussianActor,
+        theta: Tensor,
+        adapted: Tensor,
+        weight: Tensor,
+        post: TaskData,
+        threads: RowThreads,
     ) -> Tensor:
         return theta - adapted[:1]  # all rows of `adapted` are the same policy theta'

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaLearner
 from cmaml_pl.rollout.task_data import TaskData
@@ -20,6 +21,12 @@ class Reptile(MetaLearner):
     method: str = "reptile"
 
     def _gradients(
-        self, actor: GaussianActor, theta: Tensor, adapted: Tensor, weight: Tensor, post: TaskData
+        self,
+        actor: GaussianActor,
+        theta: Tensor,
+        adapted: Tensor,
+        weight: Tensor,
+        post: TaskData,
+        threads: RowThreads,
     ) -> Tensor:
         return theta - adapted

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tensordict import TensorDictBase
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cmaml_pl.critics.estimation import Transitions, advantages, read_transitions, within_episode
 from cmaml_pl.distributed.ranks import ALONE, Ranks
+from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 
@@ -67,8 +69,8 @@ def pool(data: TaskData) -> TaskData:
     return dataclasses.replace(merged, cost_scale=spread(merged.cost_advantage)[:, 0])
 
 
-def select(data: TaskData, rows: Tensor) -> TaskData:
-    """The tasks of some rows, bool, (tasks,)."""
+def select(data: TaskData, rows: Tensor | slice) -> TaskData:
+    """The tasks of some rows: a slice, or a mask, bool, (tasks,)."""
     return TaskData(**{name: value[rows] for name, value in vars(data).items()})
 
 
@@ -123,26 +125,43 @@ class AdvantageEstimator:
         """The same as V_C sees them, see `within_episode`."""
         return within_episode(self.transitions(rollout), self.horizon)
 
-    def task_data(self, rollout: TensorDictBase, cost_limit: Tensor, ranks: Ranks = ALONE) -> TaskData:
+    def task_data(
+        self,
+        rollout: TensorDictBase,
+        cost_limit: Tensor,
+        ranks: Ranks = ALONE,
+        threads: RowThreads = ONE_THREAD,
+    ) -> TaskData:
         """For the tasks' own updates: both critics with each task's correction.
 
         Args:
             rollout: TensorDict [tasks, envs, time].
             cost_limit: (tasks,).
             ranks: the processes that have the other tasks of the batch.
+            threads: one may take the reward while another one takes the cost.
         """
         states, after = self.transitions(rollout), rollout["next"]
-        reward_advantage = advantages(
-            self.reward_critic, states, after["reward"], gamma=self.gamma, lmbda=self.lmbda, ridge=self.ridge
+        reward_advantage, cost_advantage = threads.each(
+            partial(
+                advantages,
+                self.reward_critic,
+                states,
+                after["reward"],
+                gamma=self.gamma,
+                lmbda=self.lmbda,
+                ridge=self.ridge,
+            ),
+            partial(
+                advantages,
+                self.safety_critic,
+                within_episode(states, self.horizon),
+                after["cost"],
+                gamma=self.cost_gamma,
+                lmbda=self.lmbda,
+                ridge=self.ridge,
+            ),
         )
-        cost_advantage = advantages(
-            self.safety_critic,
-            within_episode(states, self.horizon),
-            after["cost"],
-            gamma=self.cost_gamma,
-            lmbda=self.lmbda,
-            ridge=self.ridge,
-        ).flatten(1)
+        cost_advantage = cost_advantage.flatten(1)
         return TaskData(
             features=states.features.flatten(1, 2),
             action=rollout["action"].flatten(1, 2),
