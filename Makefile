@@ -56,8 +56,8 @@ bench: $(STAMP) ## time the engines against Safety-Gymnasium and Gymnasium: [ARG
 bench-ranks: $(STAMP) ## time several processes and their communication: [ARGS="--ranks 1 2 4"]
 	@exec $(PY) -m benchmarks.ranks $(ARGS)
 
-parity: $(STAMP) ## compare the navigation engine's numbers with Safety-Gymnasium's: [ARGS="exact --seeds 1"]
-	@exec $(PY) -m benchmarks.navigation_parity $(ARGS)
+parity: $(STAMP) ## compare the engines' numbers with Safety-Gymnasium's: [ARGS="exact --seeds 1"]
+	@exec $(PY) -m benchmarks.engine_parity $(ARGS)
 
 lint: $(STAMP) ## check style, format, types and the order of imports
 	@$(PY) -m ruff check

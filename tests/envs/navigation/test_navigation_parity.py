@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.engine_parity import compare_exact, compare_until_contact
 from benchmarks.navigation_agreement import Agreement
 from benchmarks.navigation_carrying import Carrier
 from benchmarks.navigation_episodes import load_actor, run_episodes
 from benchmarks.navigation_episodes import random_policy as make_random_policy
-from benchmarks.navigation_parity import compare_exact, compare_until_contact
 from benchmarks.navigation_twins import Drift, Twins, contacts, roots, supported_ids
 from tests.helpers import make_actor
 

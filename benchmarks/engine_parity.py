@@ -1,8 +1,9 @@
-"""Tests in three parts whether the navigation engine behaves like safety_gymnasium.
+"""Tests in four parts whether the engines behave like safety_gymnasium.
 
-exact               every id that the engine runs, in exact mode, beside safety_gymnasium itself: observations, rewards,
-                    costs and flags must be the same at every step, also after automatic resets
-fast-until-contact  the same for fast mode, as long as nothing but the floor touches the things that may sleep
+exact               every id that NavigationEnv runs, in exact mode, beside safety_gymnasium itself: observations,
+                    rewards, costs and flags must be the same at every step, also after automatic resets
+velocity            the same for every id that LocomotionEnv runs
+fast-until-contact  the same as exact for fast mode, as long as nothing but the floor touches the things that may sleep
 fast-distribution   episodes of the engine in exact and in fast mode: the means of return, cost, goals reached and
                     displacement of vases must be the same
 """
@@ -21,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.locomotion_agreement import IDS as VELOCITY_IDS
+from benchmarks.locomotion_agreement import compare_velocity
 from benchmarks.navigation_agreement import Agreement, exact_table
 from benchmarks.navigation_carrying import Carrier
 from benchmarks.navigation_episodes import (
@@ -137,7 +140,7 @@ def compare_until_contact(env_id: str, *, worlds: int, steps: int | None = None,
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("exact", "fast-until-contact", "fast-distribution")
+    parts = ("exact", "velocity", "fast-until-contact", "fast-distribution")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids; default: those of each part")
     parser.add_argument("--seeds", type=int, default=3, help="worlds of an id, exact and fast-until-contact (3)")
@@ -206,6 +209,7 @@ def main() -> int:
     equal = True
     comparisons: dict[str, tuple[Callable[..., Agreement], Sequence[str]]] = {
         "exact": (partial(compare_exact, amounts=arguments.amounts), arguments.ids or supported_ids()),
+        "velocity": (compare_velocity, arguments.ids or VELOCITY_IDS),
         "fast-until-contact": (compare_until_contact, arguments.ids or _UNTIL_CONTACT_IDS),
     }
     try:
