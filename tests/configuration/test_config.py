@@ -19,6 +19,9 @@ from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_F
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
 
+LAYERED = ("nav2d", "point_goal", "hidden_goal_hard", "half_cheetah_direction")
+"""Experiments without a base, with one, and with a base that has one; CI lays every arm over every experiment."""
+
 
 @pytest.mark.parametrize("exp", experiments())
 def test_every_experiment_loads_and_is_stored_as_it_is(exp, tmp_path):
@@ -125,7 +128,7 @@ def test_a_bad_override_names_its_key_and_says_what_is_expected(override, messag
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("exp", LAYERED)
 @pytest.mark.parametrize("method", sorted(INNER_METHODS))
 def test_every_experiment_takes_every_inner_method(exp, method):
     config = load_experiment(exp, [f"inner.method={method}", "inner.max_kl=0.02"])
@@ -143,7 +146,7 @@ def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_overrid
         load_stored(tmp_path / "config.yaml", ["inner.method=cpo"])
 
 
-@pytest.mark.parametrize("exp", experiments())
+@pytest.mark.parametrize("exp", LAYERED)
 @pytest.mark.parametrize("arm", arms())
 def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_alike(exp, arm, tmp_path):
     plain = load_experiment(exp)
@@ -229,7 +232,7 @@ def test_an_experiment_starts_from_the_settings_of_its_base(conf):
 @pytest.mark.parametrize("base", ["nowhere", "mine", "[a]"])
 def test_a_base_that_is_none_is_named_with_its_file(base, conf):
     (conf / "exp/mine.yaml").write_text(f"base: {base}\n")
-    with pytest.raises(UserError, match=r"mine\.yaml has base: .*, but must name one of constraint"):
+    with pytest.raises(UserError, match=r"mine\.yaml has base: .*, but must name one of ant_direction, cons"):
         load_experiment("mine")
 
 

@@ -1,13 +1,15 @@
 """Whatever is registered works with whatever else is registered, without anyone listing it."""
 
 import math
+import sys
 
 import pytest
 import torch
 
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
-from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration import registry
+from cmaml_pl.configuration.loading import load_experiment, load_stored, store
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 from cmaml_pl.errors import UserError
 from cmaml_pl.runs.folder import RunFolder
@@ -30,8 +32,7 @@ TINY = [
 ]
 
 
-METHODS = [*((inner, "fomaml") for inner in sorted(INNER_METHODS)), *(("trpo_lag", o) for o in sorted(OUTER_METHODS))]
-COMBINATIONS = {(*pair, family) for pair in METHODS for family in TASK_FAMILIES} | {
+COMBINATIONS = {("trpo_lag", "fomaml", family) for family in TASK_FAMILIES} | {
     (inner, outer, "nav2d")
     for inner, adapts in INNER_METHODS.items()
     for outer, learns in OUTER_METHODS.items()
@@ -62,3 +63,70 @@ def test_methods_and_families_train_two_iterations_together_and_validate(inner, 
 def test_a_step_without_a_derivative_is_refused_by_name_where_one_is_needed(inner):
     with pytest.raises(UserError, match=rf"inner.method={inner} has none: choose one of trpo, trpo_lag"):
         load_experiment("nav2d", [f"inner.method={inner}", "outer.method=maml"])
+
+
+OWN = """
+from dataclasses import dataclass
+from cmaml_pl.inner.trpo_lag import TRPOLag
+from cmaml_pl.tasks.nav2d import Nav2DFamily
+
+@dataclass(frozen=True, kw_only=True)
+class Near(Nav2DFamily):
+    nearness: float = 0.5
+
+@dataclass(frozen=True, kw_only=True)
+class Bold(TRPOLag):
+    boldness: float = 2.0
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Nav2DFamily):
+    thing: object.__class__ = complex
+
+class NoMethod:
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module in the current folder, with a family and an inner method."""
+    (tmp_path / "own_module.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    yield
+    sys.modules.pop("own_module", None)
+
+
+def test_a_family_and_a_method_of_ones_own_are_named_by_their_import_path(own, tmp_path):
+    names = ["tasks.family=own_module:Near", "inner.method=own_module:Bold"]
+    config = load_experiment("nav2d", [*TINY, *names, "tasks.nearness=0.7", "inner.boldness=3"])
+    assert (type(config.tasks).__name__, config.tasks.nearness) == ("Near", 0.7)
+    assert (type(config.inner).__name__, config.inner.boldness) == ("Bold", 3.0)
+    assert config.inner.multiplier_kp == load_experiment("nav2d").inner.multiplier_kp  # a file's key that both have
+    store(config, tmp_path / "config.yaml")
+    assert load_stored(tmp_path / "config.yaml") == config
+    with pytest.raises(UserError, match=r"no key tasks\.neerness. Did you mean tasks\.nearness"):
+        load_experiment("nav2d", [*names, "tasks.neerness=0.7"])
+
+
+def test_installed_packages_offer_families_under_a_name(own, monkeypatch):
+    monkeypatch.setattr(registry, "_offered", lambda group: {"near": "own_module:Near"} if "famil" in group else {})
+    assert load_experiment("nav2d", ["tasks.family=near"]).tasks.nearness == 0.5
+    assert "near" in TASK_FAMILIES
+    with pytest.raises(UserError, match=r"must be one of constraint, .*, near, or your own MODULE:CLASS"):
+        load_experiment("nav2d", ["tasks.family=neer"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks.family=nowhere:Near", r"tasks\.family is 'nowhere:Near', .* No module named 'nowhere'"),
+        ("tasks.family=own_module:Far", r"tasks\.family is 'own_module:Far', .* no attribute 'Far'"),
+        ("inner.method=own_module:Near", r"inner\.method is 'own_module:Near', but must .* inherits from InnerMethod"),
+        ("outer.method=own_module:NoMethod", r"outer\.method is .*, but must be a dataclass .* from OuterMethod"),
+        ("tasks.family=own_module:Odd", r"tasks\.family is 'own_module:Odd', whose fields cannot be keys"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(override, message, own):
+    with pytest.raises(UserError, match=message):
+        load_experiment("nav2d", [override])

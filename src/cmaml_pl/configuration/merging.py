@@ -35,7 +35,9 @@ NEWER: Mapping[str, Any] = {
     "policy.context": 0,
     "inner.trust_region.parameters": "all",
     "inner.margin": 1.0,
+    "inner.cost_limit_discount": 1.0,
     "outer.clip": None,
+    "outer.every_step": False,
     "outer.average": 1,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
@@ -118,8 +120,13 @@ def _schema_for(changes: DictConfig) -> DictConfig:
         given = isinstance(values, DictConfig) and selector in values
         name = find_value(changes if given else schema, f"{section}.{selector}")
         if name not in registry:
-            raise UserError(f"{section}.{selector} is {name!r}, but must be one of {', '.join(registry)}.")
-        schema[section] = _writable(OmegaConf.structured(registry[name]))
+            known = ", ".join(registry)
+            raise UserError(f"{section}.{selector} is {name!r}, but must be one of {known}, or your own MODULE:CLASS.")
+        try:
+            schema[section] = _writable(OmegaConf.structured(registry[name]))
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{section}.{selector} is {name!r}, whose fields cannot be keys: {reason}") from None
     _check_sections(schema, changes)
     return schema
 

@@ -1,10 +1,19 @@
 """Lists every method and task family by its name in the configuration; a new one adds one line here.
 
-Each entry is a frozen dataclass. Its fields are the keys of the configuration's section that names it.
+Each entry is a frozen dataclass. Its fields are the keys of the configuration's section that names it. Methods and
+families of other packages are found by an entry point or by their import path, see Registry.
 """
 
-from collections.abc import Mapping
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
+from cmaml_pl.errors import UserError
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.cpo import CPO
 from cmaml_pl.inner.pcpo import PCPO
@@ -25,15 +34,90 @@ from cmaml_pl.tasks.nav2d import Nav2DFamily
 from cmaml_pl.tasks.target_direction import TargetDirectionFamily
 from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
 
-INNER_METHODS: Mapping[str, type[InnerMethod]] = {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag}
-OUTER_METHODS: Mapping[str, type[OuterMethod]] = {"fomaml": FOMAML, "maml": MAML, "pooled": Pooled, "reptile": Reptile}
-TASK_FAMILIES: Mapping[str, type[TaskFamily]] = {
-    "constraint": ConstraintFamily,
-    "dynamics": DynamicsFamily,
-    "hidden_body": HiddenBodyFamily,
-    "hidden_goal": HiddenGoalFamily,
-    "layout": LayoutFamily,
-    "nav2d": Nav2DFamily,
-    "target_direction": TargetDirectionFamily,
-    "target_velocity": TargetVelocityFamily,
-}
+
+@cache
+def _offered(group: str) -> Mapping[str, str]:
+    """Name -> import path of what installed packages offer."""
+    return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+class Registry(Mapping[str, type[Any]]):
+    """Name -> class. Names are those of this package, those of installed packages, and import paths, MODULE:CLASS.
+
+    A package offers a class under a name by an entry point in the group `group`. A module is also looked for in the
+    current folder. Iteration gives the names without the import paths.
+
+    Args:
+        key: the configuration's key that chooses among the classes.
+        kind: what all of them inherit from.
+        group: group of the entry points.
+        own: name -> class of this package.
+    """
+
+    def __init__(self, key: str, kind: type[Any], group: str, own: Mapping[str, type[Any]]) -> None:
+        self.key, self.kind, self.group, self.own = key, kind, group, own
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        yield from _offered(self.group)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (":" in name or name in list(self))
+
+    def __getitem__(self, name: str) -> type[Any]:
+        """The class of a name.
+
+        Raises:
+            KeyError: there is no such name.
+            UserError: the class cannot be imported, or is none that can be used here.
+        """
+        if name in self.own:
+            return self.own[name]
+        if ":" in name:
+            return self._import(name, name)
+        return self._import(name, _offered(self.group)[name])
+
+    def _import(self, name: str, path: str) -> type[Any]:
+        module, _, attribute = path.partition(":")
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
+        try:
+            found = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"{self.key} is {name!r}, which cannot be imported: {error}. Write MODULE:CLASS.") from None
+        if not (isinstance(found, type) and issubclass(found, self.kind) and dataclasses.is_dataclass(found)):
+            raise UserError(f"{self.key} is {name!r}, but must be a dataclass that inherits from {self.kind.__name__}.")
+        return found
+
+
+INNER_METHODS = Registry(
+    "inner.method",
+    InnerMethod,
+    "cmaml_pl.inner_methods",
+    {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag},
+)
+OUTER_METHODS = Registry(
+    "outer.method",
+    OuterMethod,
+    "cmaml_pl.outer_methods",
+    {"fomaml": FOMAML, "maml": MAML, "pooled": Pooled, "reptile": Reptile},
+)
+TASK_FAMILIES = Registry(
+    "tasks.family",
+    TaskFamily,
+    "cmaml_pl.task_families",
+    {
+        "constraint": ConstraintFamily,
+        "dynamics": DynamicsFamily,
+        "hidden_body": HiddenBodyFamily,
+        "hidden_goal": HiddenGoalFamily,
+        "layout": LayoutFamily,
+        "nav2d": Nav2DFamily,
+        "target_direction": TargetDirectionFamily,
+        "target_velocity": TargetVelocityFamily,
+    },
+)
