@@ -61,7 +61,7 @@ def step_through(env: ParallelSafetyEnv, actions: torch.Tensor) -> tuple[TensorD
 
 def positions(env: ParallelSafetyEnv) -> NDArray[np.float64]:
     """Where all bodies are, (tasks, envs, bodies, 3)."""
-    return np.array([[list(world.values()) for world in row] for row in env.body_positions()])
+    return np.array([list(world.values()) for world in env.body_positions()]).reshape(TASKS, ENVS, -1, 3)
 
 
 def test_specs_hold(env: ParallelSafetyEnv) -> None:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ import torch
 from tests.commands import python_path
 from torchrl.envs.utils import check_env_specs
 
-from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv, usable_workers
+from cmaml_pl.envs.safety_gymnasium import ParallelSafetyEnv
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.envs.safety_gymnasium_worker import WorldShare
+from cmaml_pl.envs.safety_gymnasium_worker import SafetyWorld
+from cmaml_pl.envs.worker import WorldShare
+from cmaml_pl.envs.worker_env import usable_workers
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
@@ -100,10 +104,17 @@ def test_number_of_workers_follows_the_usable_cores(monkeypatch: pytest.MonkeyPa
 def share() -> Iterator[WorldShare]:
     """The second of two workers' shares, in this process."""
     import_safety_gymnasium()
-    share = WorldShare(ENV_ID, num_envs=1, horizon=HORIZON, share=2, index=1)
-    share.set_layouts([9, 9, *SEEDS])
+    share = WorldShare(partial(SafetyWorld, ENV_ID, HORIZON), ENV_ID, num_envs=1, share=2, index=1)
+    share.set_world_tasks([Task("layout", seed, layout_seed=seed, cost_limit=25.0) for seed in (9, 9, *SEEDS)])
     yield share
     share.close()
+
+
+def inside(share: WorldShare, i: int) -> Any:
+    """What TorchRL has made of a world of Safety-Gymnasium."""
+    world = share._worlds[i]
+    assert isinstance(world, SafetyWorld)
+    return world.world
 
 
 def test_share_is_an_environment_of_its_own(share: WorldShare) -> None:
@@ -133,7 +144,7 @@ def test_failed_physics_end_the_episode(share: WorldShare, failure: str, monkeyp
 
     start = share.reset_worlds(np.ones(4, np.bool_))["observation"].copy()
     # within one of its worlds: no action makes MuJoCo fail on purpose
-    builder = share._worlds[1]._env.unwrapped
+    builder = inside(share, 1)._env.unwrapped
     with monkeypatch.context() as patch:
         patch.setattr(builder.task, "simulation_forward", fail)
         state = share.step_worlds(np.zeros((4, 2), np.float32))
@@ -154,7 +165,7 @@ def test_other_errors_reach_the_parent(share: WorldShare, monkeypatch: pytest.Mo
     error = share.perform("step_worlds", np.zeros((4, 2), np.float32))  # before any reset
     assert isinstance(error, RuntimeError)
     assert "Traceback" in str(error)
-    monkeypatch.setattr(share._worlds[0], "reset", fail)  # no known layout begins at a cost
+    monkeypatch.setattr(inside(share, 0), "reset", fail)  # no known layout begins at a cost
     error = share.perform("reset_worlds", np.ones(4, np.bool_))
     assert isinstance(error, UserError)
     assert f"layout seed {SEEDS[0]} (World has starting cost!)" in str(error)

@@ -33,12 +33,19 @@ def direction(task):
     return math.degrees(math.atan2(task.parameters["goal_y"], task.parameters["goal_x"]))
 
 
+SETTINGS = {
+    "gymnasium": {"parameters": {"m": [0.5, 2.0], "l": [0.5, 1.5]}, "outside_parameters": {"l": [0.4, 2.0]}},
+}
+"""Of a family that has nothing to tell tasks apart by default."""
+
+
 def heading(task):
     return math.degrees(math.atan2(task.parameters["direction_y"], task.parameters["direction_x"]))
 
 
 RANGES = {
     "constraint": (lambda task: [task.cost_limit / 4.0], (0.5, 1.5), (0.2, 2.5)),
+    "gymnasium": (lambda task: [task.parameters["l"]], (0.5, 1.5), (0.4, 2.0)),
     "dynamics": (lambda task: list(task.parameters.values()), (0.25, 1.75), (0.15, 2.25)),
     "hidden_body": (lambda task: list(task.parameters.values()), (0.5, 1.5), (0.25, 2.0)),
     "hidden_goal": (lambda task: [direction(task)], (-90, 90), (-135, 135)),
@@ -51,7 +58,7 @@ RANGES = {
 
 @pytest.fixture(params=sorted(TASK_FAMILIES))
 def family(request):
-    return TASK_FAMILIES[request.param]()
+    return TASK_FAMILIES[request.param](**SETTINGS.get(request.param, {}))
 
 
 def test_splits_have_their_sizes_and_never_overlap(family):
@@ -84,6 +91,7 @@ def test_every_family_runs_its_own_tasks(family):
 HIDDEN = {
     "constraint": ("cost_hazards", "cost_vases", "limit"),
     "dynamics": ("mass", "damping", "gear"),
+    "gymnasium": ("m", "l"),
     "hidden_body": ("mass", "damping", "gear", "friction"),
     "hidden_goal": ("goal_x", "goal_y"),
     "layout": (),
@@ -108,7 +116,8 @@ def roll_out(family, tasks):
 
 @pytest.mark.parametrize("name", sorted(name for name in TASK_FAMILIES if HIDDEN[name]))
 def test_an_oracle_sees_what_is_hidden_and_all_else_as_others_do(name):
-    plain, oracle = TASK_FAMILIES[name](), TASK_FAMILIES[name](observe_task=True)
+    plain = TASK_FAMILIES[name](**SETTINGS.get(name, {}))
+    oracle = dataclasses.replace(plain, observe_task=True)
     tasks = split_tasks(plain, "train", cost_limit=4.0)[:3]
     assert split_tasks(oracle, "train", cost_limit=4.0)[:3] == tasks
     seen, unseen = roll_out(oracle, tasks), roll_out(plain, tasks)
@@ -160,7 +169,7 @@ def test_every_family_with_a_range_is_covered_here():
 @pytest.mark.parametrize("name", sorted(RANGES))
 def test_test_tasks_can_be_drawn_outside_the_range_of_all_others(name):
     measure, inside, outside = RANGES[name]
-    sizes = {"train": 200, "validation": 30, "test": 200}
+    sizes = {"train": 200, "validation": 30, "test": 200, **SETTINGS.get(name, {})}
     within = TASK_FAMILIES[name](**sizes)
     beyond = TASK_FAMILIES[name](**sizes, test_range="outside")
     for split in SPLITS:

@@ -21,6 +21,9 @@ from cmaml_pl.files import in_one_move
 BASE = "base"
 """The key by which an experiment's file names the experiment whose settings it starts from."""
 
+OWN = (".yaml", ".yml")
+"""What an experiment ends with that is a file of the user's own."""
+
 
 def conf_dir() -> Path:
     """The folder of the YAML files: inside the package in a wheel, in the repository for an editable install."""
@@ -63,25 +66,38 @@ def conf_file(folder: str, name: str) -> Path:
 def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration of an experiment with overrides; the override `arm=ARM` also merges the file of that arm.
 
+    Args:
+        exp: name of an experiment in conf/exp, or a YAML file of the user's own, whose name becomes the experiment's.
+        overrides: key=value.
+
     Raises:
         UserError: a key is unknown, has a wrong type or is out of range, or there is no such experiment or arm.
     """
     arm = find_value(parse_overrides(overrides), "arm")
     arm_layers = [] if arm is None else [read_yaml(conf_file("arm", str(arm)))]
     layers = [read_yaml(conf_dir() / "base.yaml"), *_experiment_layers(exp), *arm_layers]
-    return merge_layers([*layers, DictConfig({"exp": exp})], overrides)
+    return merge_layers([*layers, DictConfig({"exp": exp_name(exp)})], overrides)
+
+
+def exp_name(exp: str) -> str:
+    """The name of an experiment that is named by itself or by a YAML file."""
+    return Path(exp).stem if exp.endswith(OWN) else exp
 
 
 def _experiment_layers(exp: str) -> list[DictConfig]:
     """The contents of the experiment's file and of the files it is based on, the deepest `base` first."""
-    chain, name = [(exp, read_yaml(conf_file("exp", exp)))], None
+    chain, name = [(exp, read_yaml(_exp_file(exp)))], None
     while name := chain[-1][1].pop(BASE, None):
         known = [other for other in experiments() if other not in dict(chain)]
         if name not in known:
-            file = conf_file("exp", chain[-1][0])
+            file = _exp_file(chain[-1][0])
             raise UserError(f"{file} has {BASE}: {name}, but must name one of {', '.join(known)}.")
         chain.append((name, read_yaml(conf_file("exp", name))))
     return [layer for _, layer in reversed(chain)]
+
+
+def _exp_file(exp: str) -> Path:
+    return Path(exp) if exp.endswith(OWN) else conf_file("exp", exp)
 
 
 def store(config: Config, path: Path) -> None:

@@ -5,15 +5,13 @@ families of other packages are found by an entry point or by their import path, 
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from cmaml_pl.errors import UserError
+from cmaml_pl.imports import import_object
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.cpo import CPO
 from cmaml_pl.inner.pcpo import PCPO
@@ -27,6 +25,7 @@ from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.tasks.base import TaskFamily
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
+from cmaml_pl.tasks.gymnasium import GymnasiumFamily
 from cmaml_pl.tasks.hidden_body import HiddenBodyFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
 from cmaml_pl.tasks.layout import LayoutFamily
@@ -81,14 +80,7 @@ class Registry(Mapping[str, type[Any]]):
         return self._import(name, _offered(self.group)[name])
 
     def _import(self, name: str, path: str) -> type[Any]:
-        module, _, attribute = path.partition(":")
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.append(here)
-        try:
-            found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{self.key} is {name!r}, which cannot be imported: {error}. Write MODULE:CLASS.") from None
+        found = import_object(self.key, path)
         if not (isinstance(found, type) and issubclass(found, self.kind) and dataclasses.is_dataclass(found)):
             raise UserError(f"{self.key} is {name!r}, but must be a dataclass that inherits from {self.kind.__name__}.")
         return found
@@ -113,6 +105,7 @@ TASK_FAMILIES = Registry(
     {
         "constraint": ConstraintFamily,
         "dynamics": DynamicsFamily,
+        "gymnasium": GymnasiumFamily,
         "hidden_body": HiddenBodyFamily,
         "hidden_goal": HiddenGoalFamily,
         "layout": LayoutFamily,

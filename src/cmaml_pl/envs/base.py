@@ -69,12 +69,13 @@ class TaskEnv(EnvBase):
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
         """See `set_tasks`; the number of tasks is already checked."""
 
-    @abstractmethod
     def positions(self) -> dict[str, NDArray[np.float64]]:
         """Name -> current positions, m, (tasks, envs, things, 2), of the "agent", the "goal" and each kind of thing.
 
-        A "target" moves: it is where the agent would be if it did what the task asks for.
+        A "target" moves: it is where the agent would be if it did what the task asks for. Positions are for figures
+        only; an environment that has none, as here, gets no pictures of paths.
         """
+        return {}
 
     def geometry(self, task: int, env: int) -> NDArray[np.float64] | None:
         """Current positions, m, and rotations to the world's frame of the geoms of one world, (geoms, 3 + 9).

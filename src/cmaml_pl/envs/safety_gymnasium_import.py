@@ -30,7 +30,7 @@ def import_safety_gymnasium() -> ModuleType:
         UserError: safety_gymnasium is not installed, or the installed versions of other packages do not fit.
     """
     try:
-        with _array_defaults_in_dataclasses(), _without_farama_notices():
+        with _array_defaults_in_dataclasses(), without_farama_notices():
             package = importlib.import_module("safety_gymnasium")
             world = importlib.import_module("safety_gymnasium.world")
     except ModuleNotFoundError as error:
@@ -70,7 +70,7 @@ def _array_defaults_in_dataclasses() -> Iterator[None]:
 
 
 @contextmanager
-def _without_farama_notices() -> Iterator[None]:
+def without_farama_notices() -> Iterator[None]:
     """Hide the notices that gymnasium's plug-ins print on stderr about robot environments that are not used here."""
     try:
         from farama_notifications import notifications

@@ -169,8 +169,9 @@ def _write_files(
         _write_csv([_flat(comparison) for comparison in comparisons], folder / "comparison.csv")
     plot_finetuning(summaries, folder / "finetuning.png")
     plot_scatter(rows, summaries, folder / "scatter.png")
-    plot_trajectories(traces, folder / "trajectories.png")
-    plot_adaptation(rows, summaries, traces, folder / "adaptation.png")
+    if all(traces.values()):
+        plot_trajectories(traces, folder / "trajectories.png")
+        plot_adaptation(rows, summaries, traces, folder / "adaptation.png")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -197,6 +198,8 @@ def _flat(summary: Summary | Comparison) -> dict[str, Any]:
 def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
     """Write a video of the adapted policy on the first task. Return None, or the reason why there is no video."""
     path.unlink(missing_ok=True)
+    if not traces:
+        return "the environment has no positions; for the same reason there are no pictures of paths"
     trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
     if trace.geometry is None:
         return "these worlds are no MuJoCo models that run in this process"

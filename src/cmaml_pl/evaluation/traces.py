@@ -46,7 +46,7 @@ class Trace:
 def record_traces(
     rollouts: Rollouts, tasks: Sequence[Task], rollout: TensorDictBase, *, step: int, stream: Sequence[str | int]
 ) -> list[Trace]:
-    """Traces of the first tasks of a rollout; for this, the rollout is played again.
+    """Traces of the first tasks of a rollout, which is played again for this; none if there are no positions.
 
     Args:
         rollouts: the object that collected the rollout; it must still have the same tasks.
@@ -56,6 +56,8 @@ def record_traces(
         stream: the stream that `adapt` was given.
     """
     env = rollouts.env
+    if not env.positions():
+        return []
 
     def look() -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64] | None]:
         return {name: xy[:TASKS, :WORLDS].copy() for name, xy in env.positions().items()}, env.geometry(0, 0)

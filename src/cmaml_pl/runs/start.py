@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl.configuration.loading import experiments, load_experiment, load_stored
+from cmaml_pl.configuration.loading import exp_name, experiments, load_experiment, load_stored
 from cmaml_pl.configuration.merging import flatten, rename_flat
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
@@ -51,14 +51,17 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     overrides = [*overrides, *agent_overrides(os.environ)]
     given = parse_overrides(overrides)
     exp = find_value(given, "exp")
+    name = exp and exp_name(str(exp))
+    overrides = [f"exp={name}" if item.startswith("exp=") else item for item in overrides]
     resume = find_value(given, "run.resume")
     if resume and resume != AUTO:
         for key in ("run.id", "run.dir"):
             if find_value(given, key) is not None:
                 raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
-        return _resumed_run(load_checkpoint(Path(str(resume))), exp, overrides)
+        return _resumed_run(load_checkpoint(Path(str(resume))), name, overrides)
     if not exp:
-        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(experiments())}.")
+        known = ", ".join(experiments())
+        raise UserError(f"exp is missing: exp=NAME, one of {known}, or exp=FILE.yaml, an experiment of your own.")
     config = load_experiment(str(exp), overrides)
     if resume and not config.run.id:
         raise UserError("run.resume=auto needs run.id: it goes on with that run where it has begun.")
@@ -71,7 +74,7 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     newest = folder.newest_good_checkpoint() if resume else None
     if newest:
-        return _resumed_run(newest, exp, overrides, may_be_done=True)
+        return _resumed_run(newest, name, overrides, may_be_done=True)
     return config, folder, None
 
 

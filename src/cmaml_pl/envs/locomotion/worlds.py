@@ -2,7 +2,6 @@
 
 import mujoco
 import numpy as np
-from gymnasium.utils.seeding import np_random
 
 from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.locomotion.definition import Definition
@@ -124,6 +123,8 @@ class LocomotionWorlds:
 
     def seed_streams(self, seed: int) -> None:
         """See BatchedWorlds."""
+        from gymnasium.utils.seeding import np_random  # here, because a first import prints notices
+
         first, worlds = seed + self.first_stream, len(self._steps)
         self._streams = [np_random(first + i)[0] for i in range(worlds)]
 

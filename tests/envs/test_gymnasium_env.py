@@ -1,0 +1,147 @@
+"""Gymnasium environments of a user's own as one batch of worlds."""
+
+import os
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from tests.commands import python_path
+
+from cmaml_pl.distributed.ranks import Ranks
+from cmaml_pl.envs.gymnasium_env import GymnasiumEnv
+from cmaml_pl.errors import UserError
+from cmaml_pl.task import Task
+from cmaml_pl.tasks.gymnasium import GymnasiumFamily
+
+STEPS, ENVS = 12, 2
+MASSES = (0.5, 1.0, 2.0)
+
+
+def roll_out(*, workers=1, rank=0, ranks=1, **settings):
+    """Random actions in worlds of pendulums with several masses, of which rank `rank` steps its part."""
+    rows = len(MASSES) // ranks
+    part = slice(rank * rows, (rank + 1) * rows)
+    env = GymnasiumEnv("Pendulum-v1", rows, ENVS, horizon=5, num_workers=workers, **settings)
+    env.ranks = Ranks(rank, ranks)
+    env.set_tasks([Task("x", i, i, 1.0, {"m": mass}) for i, mass in enumerate(MASSES)][part])
+    env.set_seed(3)
+    actions = torch.randn(STEPS, len(MASSES), ENVS, 1, generator=torch.Generator().manual_seed(0))[:, part]
+    steps = iter(actions.unbind())
+    rollout = env.rollout(STEPS, policy=lambda td: td.set("action", next(steps)), break_when_any_done=False)
+    env.close()
+    return rollout, actions
+
+
+def test_its_numbers_are_those_of_gymnasium():
+    rollout, actions = roll_out()
+    for p, mass in enumerate(MASSES):
+        for e in range(ENVS):
+            plain = gymnasium.make("Pendulum-v1", max_episode_steps=5)
+            plain.unwrapped.m = mass
+            observation, _ = plain.reset(seed=3 + p * ENVS + e)
+            for t in range(STEPS):
+                np.testing.assert_array_equal(rollout["observation"][p, e, t], observation)
+                observation, reward, *ends, _ = plain.step(actions[t, p, e].clamp(-2, 2).numpy())
+                after = rollout["next"][p, e, t]
+                np.testing.assert_array_equal(after["observation"], observation)
+                assert after["reward"].item() == pytest.approx(reward, rel=1e-6)
+                assert [after["terminated"].item(), after["truncated"].item()] == ends
+                if any(ends):
+                    observation, _ = plain.reset()
+
+
+def test_neither_workers_nor_ranks_change_a_number():
+    whole, _ = roll_out()
+    assert torch.equal(whole["observation"], roll_out(workers=2)[0]["observation"])
+    parts = [roll_out(rank=rank, ranks=3)[0]["observation"] for rank in range(3)]
+    assert torch.equal(whole["observation"], torch.cat(parts))
+
+
+def costly(observation, action, reward, info):
+    return 10.0 * abs(float(action[0]))
+
+
+def test_a_function_can_say_what_a_step_costs():
+    rollout, actions = roll_out(cost=f"{__name__}:costly")
+    torch.testing.assert_close(rollout["next", "cost"][..., 0], 10 * actions.clamp(-2, 2).abs()[..., 0].movedim(0, 2))
+
+
+def test_parameters_can_be_keywords_of_the_constructor():
+    def first_rewards(parameters):
+        env = GymnasiumEnv("Pendulum-v1", 2, 1, horizon=5, num_workers=1, given_as="keywords", options={"g": 9.0})
+        env.set_tasks([Task("x", i, i, 1.0, own) for i, own in enumerate(parameters)])
+        env.set_seed(0)
+        state = env.reset()
+        for _ in range(3):
+            state = env.step(state.set("action", torch.zeros(2, 1, 1)))["next"]
+        env.close()
+        return state["observation"]
+
+    same, other = first_rewards([{}, {"g": 9.0}]), first_rewards([{}, {"g": 1.0}])
+    assert torch.equal(same[0], other[0])
+    assert not torch.equal(same[1], other[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"env_id": "Pendulun-v1"}, r"tasks\.env_id is 'Pendulun-v1', which Gymnasium cannot make: .*Pendulum"),
+        ({"env_id": "nowhere:Pendulum-v1"}, r"tasks\.env_id is 'nowhere:Pendulum-v1', .*nowhere"),
+        ({"env_id": "CartPole-v1"}, r"tasks\.env_id is 'CartPole-v1', but its actions are Discrete\(2\): vectors"),
+        ({"options": {"h": 1}}, r"Pendulum-v1 does not take what tasks\.options or tasks\.parameters give it: .*'h'"),
+        ({"cost": "nowhere:cost"}, r"tasks\.cost is 'nowhere:cost', which cannot be imported"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(settings, message):
+    with pytest.raises(UserError, match=message):
+        GymnasiumFamily(**settings).make_env(1, 1, horizon=5, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cost": "price"}, r"tasks\.cost is 'price', but a step of Pendulum-v1 has only nothing in its info"),
+        ({"parameters": {"mass": [0, 1]}}, r"tasks\.parameters has mass, but Pendulum-v1 has no attribute"),
+        ({"parameters": {"mass": [0, 1]}, "given_as": "keywords"}, r"does not take what .* give it: .*'mass'"),
+    ],
+)
+def test_what_a_world_finds_is_told_by_the_worker(settings, message):
+    family = GymnasiumFamily(**settings)
+    env = family.make_env(1, 1, horizon=5, workers=1)
+
+    def step():
+        env.set_tasks([family.task(0, cost_limit=1.0)])
+        env.rollout(1, policy=lambda td: td.set("action", env.action_spec.zero()))
+
+    with pytest.raises(UserError, match=message):
+        step()
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"parameters": {"m": [2.0, 1.0]}}, r"tasks\.parameters\.m is \[2\.0, 1\.0\], but must be \[low, high\]"),
+        ({"outside_parameters": {"m": [0.0, 1.0]}}, r"tasks\.outside_parameters has m, which tasks\.parameters does"),
+        ({"parameters": {"m": [0.0, 1.0]}, "test_range": "outside"}, r"tasks\.outside_parameters is empty"),
+    ],
+)
+def test_a_bad_range_is_refused_by_name(settings, message):
+    with pytest.raises(UserError, match=message):
+        GymnasiumFamily(**settings)
+
+
+@pytest.mark.parametrize("env", ["GymnasiumFamily()", "TargetVelocityFamily()"])
+def test_making_it_prints_nothing(env):
+    code = f"""
+from cmaml_pl.tasks.gymnasium import GymnasiumFamily
+from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
+if __name__ == "__main__":
+    {env}.make_env(1, 1, horizon=5, workers=1).close()
+"""
+    own = {**os.environ, "PYTHONPATH": python_path()}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own, check=True)
+    assert done.stdout + done.stderr == ""

@@ -1,0 +1,36 @@
+"""An environment of a user's own, outside the package: the example in examples/own_robot."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.commands import cmaml
+from tests.integration.runs import DISABLED, lines
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own_robot"
+TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=10", "tasks.test=2", "rollout.workers=1"]
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder that has only the example's two files."""
+    for name in ("drone.py", "drone.yaml"):
+        shutil.copy(EXAMPLE / name, tmp_path)
+    return tmp_path
+
+
+def test_it_trains_resumes_adapts_and_is_exported(here):
+    start = ["exp=drone.yaml", "run.id=a", *TINY, *DISABLED]
+    cmaml("train", *start, "train.meta_iterations=1", cwd=here, anew=True)
+    go_on = cmaml("train", *start, "run.resume=auto", "train.meta_iterations=2", cwd=here, anew=True)
+    assert "2/2" in go_on
+    assert [row["iteration"] for row in lines(here / "runs/drone/a/metrics.csv")] == ["1", "2"]
+    printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here, anew=True)
+    assert "no pictures of paths" in printed
+    assert len(lines(here / "runs/drone/a/evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
+    assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here, anew=True)
+
+
+def test_the_docs_say_how_little_it_takes():
+    written = sum(len((EXAMPLE / name).read_text().splitlines()) for name in ("drone.py", "drone.yaml"))
+    assert written < 80
