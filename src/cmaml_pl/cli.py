@@ -1,6 +1,7 @@
 """The command line: `python -m cmaml_pl VERB key=value ...`, also installed as `cmaml`."""
 
 import errno
+import inspect
 import logging
 import os
 import re
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
-from omegaconf import ListConfig
+from omegaconf import ListConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
 from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module
-from cmaml_pl.configuration.loading import arms, experiments, sweeps
+from cmaml_pl.configuration.loading import arms, experiments, load_experiment, sweeps, with_exp_name
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.distributed.slurm import requeue_slurm_job
@@ -52,6 +53,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOT
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the verb that the arguments name; bad input prints one message and exits with code 2."""
     verb, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["help"]
+    if {verb, *overrides} & {"-h", "--help"}:
+        verb, overrides = "help", [verb, *overrides]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in EXPECTED_WARNINGS:
@@ -75,7 +78,14 @@ def _fail(message: str) -> NoReturn:
 
 
 def help_text(overrides: Sequence[str] = ()) -> None:
-    """List the verbs, experiments, arms and sweeps."""
+    """List the verbs, experiments, arms and sweeps; VERB --help says what one verb does."""
+    for name in overrides:
+        if name in VERBS and name != "help":
+            console.print(f"python -m cmaml_pl {name} key=value ...\n\n{escape(inspect.getdoc(VERBS[name]) or '')}")
+            if name in ("train", "config"):
+                console.print(f"\nexperiments: {', '.join(experiments())}\narms: {', '.join(arms())}")
+                console.print("keys and their values: python -m cmaml_pl config exp=NAME")
+            return
     console.print("python -m cmaml_pl VERB key=value ...\n")
     for name, verb in VERBS.items():
         console.print(f"  {name:<10} {escape((verb.__doc__ or '').splitlines()[0])}")
@@ -83,6 +93,15 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     console.print(f"arms: {', '.join(arms())}")
     console.print(f"sweeps: {', '.join(sweeps())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
+
+
+def show_config(overrides: Sequence[str]) -> None:
+    """Print the whole configuration of an experiment, and run nothing: exp=NAME [arm=NAME] [key=value ...]."""
+    exp = find_value(parse_overrides(overrides), "exp")
+    if not exp:
+        raise UserError(f"exp is missing: exp=NAME, one of {', '.join(experiments())}, or exp=FILE.yaml.")
+    config = load_experiment(str(exp), with_exp_name(overrides))
+    print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
 
 
 def train(overrides: Sequence[str]) -> RunFolder:
@@ -195,6 +214,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "sweep": sweep,
     "agent": agent,
     "export": export,
+    "config": show_config,
     "help": help_text,
 }
 

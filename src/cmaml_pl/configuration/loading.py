@@ -96,6 +96,11 @@ def _experiment_layers(exp: str) -> list[DictConfig]:
     return [layer for _, layer in reversed(chain)]
 
 
+def with_exp_name(overrides: Sequence[str]) -> list[str]:
+    """The overrides with the name of an experiment where they have its file."""
+    return [f"exp={exp_name(item[4:])}" if item.startswith("exp=") else item for item in overrides]
+
+
 def _exp_file(exp: str) -> Path:
     return Path(exp) if exp.endswith(OWN) else conf_file("exp", exp)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl.configuration.loading import exp_name, experiments, load_experiment, load_stored
+from cmaml_pl.configuration.loading import exp_name, experiments, load_experiment, load_stored, with_exp_name
 from cmaml_pl.configuration.merging import flatten, rename_flat
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
@@ -52,7 +52,7 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     given = parse_overrides(overrides)
     exp = find_value(given, "exp")
     name = exp and exp_name(str(exp))
-    overrides = [f"exp={name}" if item.startswith("exp=") else item for item in overrides]
+    overrides = with_exp_name(overrides)
     resume = find_value(given, "run.resume")
     if resume and resume != AUTO:
         for key in ("run.id", "run.dir"):
