@@ -180,3 +180,23 @@ def test_adaptation_is_shown_by_the_paths_of_cmaml_beside_the_curves_of_all(draw
     assert [axis.get_title().split()[0] for axis in (figure.axes[2], figure.axes[5])] == ["Return", "Cost"]
     assert len(curves(figure.axes[2])) == len(COSTS)
     assert "goal" in names(figure)
+
+
+def test_robots_that_move_on_a_line_are_drawn_along_time_with_their_target(drawn, tmp_path):
+    """Two worlds at 1 m/s and, of the second, an episode that ends after 4 steps; a target of 2 m/s."""
+    time = torch.arange(7.0)
+    path = torch.stack([time, torch.zeros(7)], dim=1)[:, None, None].expand(7, 2, 1, 2)
+    positions = {"agent": path, "target": 2 * path}
+    traces = {"cmaml": [Trace(3, step, positions, [6, 4], {}, None) for step in (0, 2)]}
+    rows = study({"cmaml": (2.0, 2.0, 2.0)})
+    plot_adaptation(rows, summarise(rows), traces, tmp_path / "a.png")
+    plot_trajectories(traces, tmp_path / "b.png")
+    first = drawn[0].axes[0]
+    target, *paths = [line for line in first.lines if line.get_marker() != "."]
+    assert target.get_linestyle() == "--"
+    assert (list(target.get_xdata()), list(target.get_ydata())) == (list(range(7)), [2.0 * t for t in range(7)])
+    assert [list(line.get_ydata()) for line in paths] == [list(range(7)), list(range(5))]
+    assert first.get_ylabel() == "before adaptation\nalong x, m"
+    assert drawn[0].axes[2].get_xlabel() == drawn[1].axes[0].get_xlabel() == "time step"
+    assert {"target"} & set(names(drawn[0]))
+    assert "goal" not in names(drawn[0])

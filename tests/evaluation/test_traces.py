@@ -8,12 +8,14 @@ import pytest
 import torch
 from tests.helpers import make_actor
 
-from cmaml_pl.envs import NavigationEnv
+from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.evaluation.traces import record_traces
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.layout import LayoutFamily
 from cmaml_pl.tasks.nav2d import Nav2DFamily
+from cmaml_pl.tasks.target_direction import TargetDirectionFamily
+from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
 
 
 def collect(family, horizon):
@@ -64,11 +66,17 @@ def test_a_trace_ends_with_the_first_episode():
     assert (first.lengths, second.lengths) == ([9, 4], [9, 9])
 
 
-@pytest.fixture(params=["SafetyPointGoal2-v0", "SafetyPointCircle1-v0"])
+FAMILIES = (
+    *(LayoutFamily(env_id=env_id) for env_id in ("SafetyPointGoal2-v0", "SafetyPointCircle1-v0")),
+    *(TargetVelocityFamily(), TargetDirectionFamily()),
+)
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda family: f"{family.family}, {family.env_id}")
 def scene(request):
     """An environment and a trace of it."""
-    rollouts, tasks, rollout, _ = collect(LayoutFamily(env_id=request.param), horizon=12)
-    assert isinstance(rollouts.env, NavigationEnv)
+    rollouts, tasks, rollout, _ = collect(request.param, horizon=12)
+    assert isinstance(rollouts.env, EngineEnv)
     return rollouts.env, record_traces(rollouts, tasks, rollout, step=0, stream=("test",))[0]
 
 
