@@ -7,12 +7,12 @@ the first) and the share of this time in which rank 0 communicates or waits for 
 between two processes that do nothing else, and fits a latency and a rate to their times. From both it computes how long
 a meta-iteration would take on N machines with as many cores as this one, connected by such a link or by a network. A
 sum over N ranks in a ring takes 2 (N - 1) latencies and sends 2 (N - 1) / N of the message through each link (Patarasuk
-& Yuan 2009).
+& Yuan 2009). The efficiency is for a meta-batch that grows with the machines, on the 10 Gbit/s network, with
+`critic.samples` at what one machine has, so that every machine does its own tasks and the same work on critics.
 """
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import subprocess
@@ -51,11 +51,13 @@ class Measured:
         ranks: number of processes.
         seconds: duration of a meta-iteration, s.
         communication_share: share of this time in which rank 0 communicates or waits.
+        messages: number of messages of a meta-iteration.
     """
 
     ranks: int
     seconds: float
     communication_share: float
+    messages: int
 
 
 def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> Measured:
@@ -70,25 +72,23 @@ def measure(exp: str, ranks: int, iterations: int, overrides: Sequence[str]) -> 
     steps = [line["throughput/env_steps"] for line in lines]
     seconds = [(steps[i] - steps[i - 1]) / lines[i]["throughput/env_steps_per_s"] for i in range(1, len(lines))]
     shares = [line.get("throughput/communication_share", 0.0) for line in lines[1:]]
-    return Measured(ranks, statistics.median(seconds), statistics.median(shares))
+    messages = lines[-2].get("throughput/messages", 0.0)  # the last one validates as well
+    return Measured(ranks, statistics.median(seconds), statistics.median(shares), int(messages))
 
 
-def messages(config: Config) -> list[tuple[int, int]]:
-    """Messages of a meta-iteration, as pairs: how many numbers a message holds, and how many such messages are sent.
+def large_messages(config: Config) -> tuple[list[tuple[int, int]], int]:
+    """The messages of a meta-iteration that hold more than a few numbers.
 
-    Only messages whose size grows with neither tasks nor ranks are counted.
+    Returns:
+        Sums over the ranks, as pairs: how many numbers a message holds, and how many such messages are sent. And how
+        many numbers of all ranks together each rank is given for the critics.
     """
     with open_module(config) as module:
-        actor = module.actor.vector().numel()
-        critics = [
-            sum(parameter.numel() for parameter in critic.parameters()) + 1  # the loss is sent as well
-            for critic in (module.reward_critic, module.safety_critic)
-        ]
-        observation = module.actor.normaliser.mean.numel()
+        actor, observation = module.actor.vector().numel(), module.actor.normaliser.mean.numel()
     samples = config.train.tasks_per_batch * config.rollout.envs_per_task * config.rollout.horizon
-    steps = config.critic.passes * math.ceil(samples / config.critic.minibatch)
-    # besides: the normaliser's moments, and about thirty single numbers for metrics, lambda, eta and checks
-    return [(actor, config.outer.passes), *((size, steps) for size in critics), (observation, 2), (1, 30)]
+    # of each sample the observation and a target, for V_C with the time that is left
+    gathered = min(samples, config.critic.samples) * ((observation + 1) + (observation + 2))
+    return [(actor, config.outer.passes), (observation, 2)], gathered
 
 
 def _time_sums(rank: int, file: str, repeats: int, results: Any) -> None:
@@ -124,16 +124,21 @@ def measure_link(repeats: int = 200) -> tuple[float, float]:
     return (seconds[small] - 4 * small / rate) / 2, rate
 
 
-def communication(sent: Sequence[tuple[int, int]], ranks: int, latency: float, rate: float) -> float:
-    """Seconds that the messages `sent` of a meta-iteration take in a ring of `ranks` machines.
+def communication(
+    sums: Sequence[tuple[int, int]], gathered: int, small: int, ranks: int, latency: float, rate: float
+) -> float:
+    """Seconds that the messages of a meta-iteration take in a ring of `ranks` machines.
 
     Args:
-        sent: pairs as from `messages`.
+        sums: pairs as from `large_messages`.
+        gathered: as from `large_messages`; they pass every link but one, in two messages.
+        small: number of further messages, of a few numbers each; all count as sums.
         ranks: number of machines.
         latency: latency of a link, s.
         rate: rate of a link, bytes/s.
     """
-    return sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in sent)
+    added = sum(count * 2 * (ranks - 1) * (latency + 4 * size / ranks / rate) for size, count in [*sums, (1, small)])
+    return added + (ranks - 1) * (2 * latency + 4 * gathered / ranks / rate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,22 +155,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(highlight=False)
     measured = [measure(options.exp, ranks, options.iterations, options.overrides) for ranks in options.ranks]
     alone = next((one.seconds for one in measured if one.ranks == 1), None)
-    table = Table("ranks", "s / meta-iteration", "communication and waiting", title=f"{options.exp}, on this machine")
+    columns = ("ranks", "s / meta-iteration", "communication and waiting", "messages")
+    table = Table(*columns, title=f"{options.exp}, on this machine")
     for one in measured:
-        table.add_row(str(one.ranks), f"{one.seconds:.2f}", f"{one.communication_share:.1%}")
+        table.add_row(str(one.ranks), f"{one.seconds:.2f}", f"{one.communication_share:.1%}", str(one.messages))
     console.print(table)
 
-    sent, local = messages(load_experiment(options.exp, options.overrides)), measure_link()
+    (sums, gathered), local = large_messages(load_experiment(options.exp, options.overrides)), measure_link()
     links = {"this machine's": local, "10 Gbit/s": ETHERNET}
-    computed = []
-    if alone is not None:
-        number, size = sum(count for _, count in sent), 4e-6 * sum(size * count for size, count in sent)
+    computed, number = [], max(one.messages for one in measured)
+    if alone is not None and number:
+        small = number - sum(count for _, count in sums) - 2
+        size = 4e-6 * (sum(size * count for size, count in sums) + gathered)
         title = f"computed, machines like this one: {number} messages of a meta-iteration, in all {size:.1f} MB"
-        table = Table("machines", "computation, s", *(f"communication, s, {name} link" for name in links), title=title)
+        times = [f"communication, s, {name} link" for name in links]
+        table = Table("machines", "same meta-batch, s", *times, "efficiency, meta-batch x machines", title=title)
         for ranks in BEYOND:
-            row = {name: communication(sent, ranks, *link) for name, link in links.items()}
-            computed.append({"ranks": ranks, "computation": alone / ranks, "communication": row})
-            table.add_row(str(ranks), f"{alone / ranks:.2f}", *(f"{seconds:.2f}" for seconds in row.values()))
+            row = {name: communication(sums, gathered, small, ranks, *link) for name, link in links.items()}
+            efficiency = alone / (alone + row["10 Gbit/s"])
+            computed.append({"ranks": ranks, "computation": alone / ranks, "communication": row, "grown": efficiency})
+            seconds = (f"{seconds:.2f}" for seconds in row.values())
+            table.add_row(str(ranks), f"{alone / ranks:.2f}", *seconds, f"{efficiency:.2f}")
         console.print(table)
     result = {"exp": options.exp, "measured": [asdict(one) for one in measured], "links": links, "computed": computed}
     options.out.write_text(json.dumps(result, indent=2))

@@ -11,7 +11,7 @@ from torch import Tensor
 from cmaml_callbacks._checks import iteration_of, require_cmaml
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.critics.estimation import Transitions
-from cmaml_pl.critics.fitting import explained_variance, fit_critic
+from cmaml_pl.critics.fitting import explained_variance, fit_critic, gather_samples
 from cmaml_pl.nets.networks import ValueNetwork
 from cmaml_pl.seeding import derive_generator
 
@@ -23,6 +23,7 @@ class CriticRegression(Callback):
         lr: Adam's step size.
         passes: number of passes over the rollouts in each meta-iteration.
         minibatch: number of samples in a step.
+        samples: largest number of samples, see `gather_samples`.
 
     Attributes:
         name: prefix of the metrics, and name of the random stream.
@@ -30,10 +31,11 @@ class CriticRegression(Callback):
 
     name: str
 
-    def __init__(self, *, lr: float, passes: int, minibatch: int) -> None:
-        if not (lr > 0 and passes >= 1 and minibatch >= 1):
-            raise ValueError(f"lr > 0, passes >= 1 and minibatch >= 1 are needed, not {lr}, {passes}, {minibatch}")
-        self.lr, self.passes, self.minibatch = lr, passes, minibatch
+    def __init__(self, *, lr: float, passes: int, minibatch: int, samples: int = 131_072) -> None:
+        if not (lr > 0 and min(passes, minibatch, samples) >= 1):
+            given = f"{lr}, {passes}, {minibatch}, {samples}"
+            raise ValueError(f"lr > 0, passes >= 1, minibatch >= 1 and samples >= 1 are needed, not {given}")
+        self.lr, self.passes, self.minibatch, self.samples = lr, passes, minibatch, samples
         self._optimizer: torch.optim.Optimizer | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -77,16 +79,11 @@ class CriticRegression(Callback):
         # the normaliser is already updated, so the critic sees observations as in the next meta-iteration
         critic, states = self.critic(module), self.states(module, rollout)
         target = self.target(module, rollout, states)
-        explained = explained_variance(critic, states.features, target, module.ranks)
+        generator = derive_generator(module.seed, self.name, iteration)
+        samples = gather_samples(states.features, target, most=self.samples, generator=generator, ranks=module.ranks)
+        explained = explained_variance(critic, *samples)
         loss = fit_critic(
-            critic,
-            self._optimizer,
-            states.features,
-            target,
-            passes=self.passes,
-            minibatch=self.minibatch,
-            generator=derive_generator(module.seed, self.name, iteration),
-            ranks=module.ranks,
+            critic, self._optimizer, *samples, passes=self.passes, minibatch=self.minibatch, generator=generator
         )
         return {"loss": loss, "explained_variance": explained}
 

@@ -18,6 +18,7 @@ class Throughput(Callback):
       not validation.
     - `throughput/failed_episodes`: number of episodes of this meta-iteration that ended because their physics failed.
     - `throughput/communication_share`: share of the time in which this rank sends, or waits for other ranks.
+    - `throughput/messages`: number of messages of this meta-iteration, each from and to all ranks.
 
     This callback belongs first in the list of callbacks.
     """
@@ -45,10 +46,11 @@ class Throughput(Callback):
             "failed_episodes": float(module.ranks.total(module.rollouts.env.failures - self._failures)),
         }
         if module.ranks.size > 1:
-            metrics["communication_share"] = module.ranks.take_seconds() / seconds
+            waited, messages = module.ranks.take_communication()
+            metrics |= {"communication_share": waited / seconds, "messages": float(messages)}
         module.log_dict({f"throughput/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock and forget the communication until now, so that validation does not count."""
         self._started = None
-        require_cmaml(self, pl_module).ranks.take_seconds()
+        require_cmaml(self, pl_module).ranks.take_communication()

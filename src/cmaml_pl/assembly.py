@@ -235,8 +235,8 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     learners and the meta-step did if a number is not finite; then the callbacks that watch and record.
     """
     critic = config.critic
-    reward = [RewardCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
-    safety = [SafetyCritic(lr=critic.lr, passes=critic.passes, minibatch=critic.minibatch)]
+    fit = {name: getattr(critic, name) for name in ("lr", "passes", "minibatch", "samples")}
+    reward, safety = [RewardCritic(**fit)], [SafetyCritic(**fit)]
     eta_adapts = config.safety.eta_lr > 0 and config.outer.safety_term
     eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if eta_adapts else []
     checkpoint = LastCheckpoint(

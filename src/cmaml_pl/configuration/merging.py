@@ -33,6 +33,7 @@ RENAMED = {
 NEWER: Mapping[str, Any] = {
     "tasks.observe_task": False,
     "policy.context": 0,
+    "critic.samples": 131_072,
     "inner.trust_region.parameters": "all",
     "inner.margin": 1.0,
     "inner.cost_limit_discount": 1.0,

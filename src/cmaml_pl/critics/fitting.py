@@ -7,6 +7,36 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.nets.networks import ValueNetwork
 
 
+def gather_samples(
+    features: Tensor, target: Tensor, *, most: int, generator: torch.Generator, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
+    """The samples of all ranks (processes), the same on all of them, in few messages.
+
+    Every rank then fits the same critic to the same samples. That repeats the work, but one message for each gradient
+    step would take longer: with many machines most of the time goes by in waiting for messages.
+
+    Args:
+        features: normalised observations, (..., D).
+        target: values that the critic should predict, (..., 1).
+        most: of more samples than these, as many are chosen at random.
+        generator: random numbers of the choice, in the same state on all ranks.
+        ranks: the processes that hold samples.
+
+    Returns:
+        Features (samples, D) and targets (samples, 1).
+    """
+    x, y = features.flatten(0, -2), target.flatten(0, -2)
+    first, total = ranks.place(len(x))
+    if total > most:
+        chosen = torch.randperm(total, generator=generator)[:most].sort().values
+        rows = chosen[(chosen >= first) & (chosen < first + len(x))] - first
+        x, y = x[rows], y[rows]
+    if ranks.size == 1:
+        return x, y
+    both = ranks.gather(torch.cat([x, y], dim=1))
+    return both[:, :-1].contiguous(), both[:, -1:].contiguous()
+
+
 def fit_critic(
     critic: ValueNetwork,
     optimizer: torch.optim.Optimizer,
@@ -16,12 +46,8 @@ def fit_critic(
     passes: int,
     minibatch: int,
     generator: torch.Generator,
-    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Minimise the squared error in shuffled minibatches.
-
-    A minibatch holds samples of all ranks (processes), and all ranks choose the same one. Each rank computes the part
-    of the gradient that its own samples give, and the parts are added.
 
     Args:
         critic: the critic to fit; changed in place.
@@ -29,25 +55,21 @@ def fit_critic(
         features: normalised observations, (..., D).
         target: values that the critic should predict, (..., 1).
         passes: number of passes over all samples.
-        minibatch: number of samples in a step, over all ranks.
-        generator: random numbers of the shuffling, in the same state on all ranks.
-        ranks: the processes that hold samples.
+        minibatch: number of samples in a step.
+        generator: random numbers of the shuffling.
 
     Returns:
         Mean squared error over the last pass, scalar.
     """
     x, y = features.flatten(0, -2), target.flatten(0, -2)
-    first, total = ranks.place(len(x))
     parameters = list(critic.parameters())
     losses: list[Tensor] = []
     for _ in range(passes):
         losses = []
-        for chosen in torch.randperm(total, generator=generator).split(minibatch):
-            rows = chosen[(chosen >= first) & (chosen < first + len(x))] - first
+        for rows in torch.randperm(len(x), generator=generator).split(minibatch):
             with torch.enable_grad():
-                loss = nn.functional.mse_loss(critic(x[rows]), y[rows], reduction="sum") / len(chosen)
+                loss = nn.functional.mse_loss(critic(x[rows]), y[rows], reduction="sum") / len(rows)
                 gradients = torch.autograd.grad(loss, parameters)
-            ranks.sum_([loss, *gradients])
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             optimizer.step()
@@ -56,8 +78,8 @@ def fit_critic(
 
 
 @torch.no_grad()
-def explained_variance(critic: ValueNetwork, features: Tensor, target: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """1 - Var(target - V) / Var(target) over the samples of all ranks, scalar; 0 if the target is constant."""
+def explained_variance(critic: ValueNetwork, features: Tensor, target: Tensor) -> Tensor:
+    """1 - Var(target - V) / Var(target) over samples (..., D) and (..., 1), scalar; 0 if the target is constant."""
     pair = torch.cat([target, target - critic(features)], dim=-1)  # (..., 2)
-    _, _, (variance, error) = ranks.moments(pair.flatten(0, -2))
+    _, _, (variance, error) = ALONE.moments(pair.flatten(0, -2))
     return torch.where(variance > 1e-12, 1.0 - error / variance.clamp_min(1e-12), torch.zeros_like(variance))

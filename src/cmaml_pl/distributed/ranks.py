@@ -31,6 +31,7 @@ class Ranks:
     size: int = 1
     local: int = 1
     _seconds: float = field(default=0.0, init=False)
+    _messages: int = field(default=0, init=False)
 
     def part(self, rows: int) -> slice:
         """The rows of this rank among the rows of all ranks, if every rank has `rows` rows."""
@@ -113,16 +114,17 @@ class Ranks:
                 "name the run by run.id."
             )
 
-    def take_seconds(self) -> float:
-        """Seconds spent in communication, including waiting for slower ranks, since the last call of this method."""
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
+    def take_communication(self) -> tuple[float, int]:
+        """Seconds spent in communication, including waiting for slower ranks, and messages, since the last call."""
+        taken, self._seconds, self._messages = (self._seconds, self._messages), 0.0, 0
+        return taken
 
     def _communicate(self, send: Callable[[], object]) -> None:
         started = time.perf_counter()
         with loss_of_others(self.rank, self.size):
             send()
         self._seconds += time.perf_counter() - started
+        self._messages += 1
 
 
 @contextmanager
