@@ -168,13 +168,14 @@ def _torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def build_datamodule(config: Config) -> TaskDataModule:
-    """The data module that serves batches of tasks."""
+def build_datamodule(config: Config, *, measured: str = "test") -> TaskDataModule:
+    """The data module that serves batches of tasks; a meta-test is given those of the split `measured`."""
     return TaskDataModule(
         config.tasks,
         tasks_per_batch=config.train.tasks_per_batch,
         cost_limit=config.inner.cost_limit,
         seed=config.seed,
+        measured=measured,
     )
 
 

@@ -25,6 +25,7 @@ from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.distributed.slurm import requeue_slurm_job
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.evaluation.meta_test import MEASURED
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.runs.checkpoints import restore
 from cmaml_pl.runs.folder import RunFolder
@@ -161,16 +162,30 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
 
 
 def evaluate(overrides: Sequence[str]) -> Path:
-    """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...]."""
-    run, steps, out, quiet = _values("evaluate", overrides, ("run", "steps", "out", "quiet"))
+    """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...].
+
+    steps=K is the number of adaptation steps, and out=FOLDER the folder of the results. split=validation measures on
+    the validation tasks instead, for tuning.
+    """
+    run, steps, out, split, quiet = _values("evaluate", overrides, ("run", "steps", "out", "split", "quiet"))
     if not run:
-        raise UserError("evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K and out=FOLDER.")
+        raise UserError(
+            "evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K, out=FOLDER and split=validation."
+        )
     if steps is not None and (type(steps) is not int or steps < 1):
         raise UserError(f"steps is {steps!r}, but must be a whole number, at least 1.")
+    if split not in (None, *MEASURED):
+        raise UserError(f"split is {split!r}, but must be {' or '.join(MEASURED)}.")
     if quiet not in (None, True, False):
         raise UserError(f"quiet is {quiet!r}, but must be true or false.")
     paths = [Path(str(path)) for path in (run if isinstance(run, ListConfig) else [run])]
-    return evaluate_runs(paths, steps=steps, out=Path(str(out)) if out else None, console=_console(quiet=bool(quiet)))
+    return evaluate_runs(
+        paths,
+        steps=steps,
+        split=split or MEASURED[0],
+        out=Path(str(out)) if out else None,
+        console=_console(quiet=bool(quiet)),
+    )
 
 
 def sweep(overrides: Sequence[str]) -> None:

@@ -60,20 +60,23 @@ def test_one_run_is_reported_in_its_own_folder_and_several_beside_them(tmp_path)
         home.mkdir()
         (home / "config.yaml").touch()
     runs = [make_run(home) for home in homes]
-    assert _prepare_folder(runs[:1], 3, None) == homes[0]
-    assert _prepare_folder(runs[:1], 3, homes[0]) == homes[0]
-    several = _prepare_folder(runs, 3, None)
+    assert _prepare_folder(runs[:1], 3, None, "test") == homes[0]
+    assert _prepare_folder(runs[:1], 3, homes[0], "test") == homes[0]
+    several = _prepare_folder(runs, 3, None, "test")
     assert several == tmp_path / "evaluations/s0+s1-3steps"
     assert OmegaConf.load(several / "evaluation.yaml") == {"runs": ["../../s0", "../../s1"], "steps": 3}
     (several / "evaluation.csv").touch()
-    assert _prepare_folder(runs, 3, None) == several  # the same again
+    assert _prepare_folder(runs, 3, None, "test") == several  # the same again
     with pytest.raises(UserError, match="holds something else"):
-        _prepare_folder(runs, 2, several)
+        _prepare_folder(runs, 2, several, "test")
     with pytest.raises(UserError, match="holds something else"):
-        _prepare_folder(runs[:1], 3, several)
+        _prepare_folder(runs[:1], 3, several, "test")
     with pytest.raises(UserError, match="holds something else"):
-        _prepare_folder(runs, 3, homes[0])
-    assert _prepare_folder(runs, 3, tmp_path / "new") == tmp_path / "new"
+        _prepare_folder(runs, 3, homes[0], "test")
+    assert _prepare_folder(runs, 3, tmp_path / "new", "test") == tmp_path / "new"
+    tuning = _prepare_folder(runs[:1], 3, None, "validation")
+    assert tuning == tmp_path / "evaluations/s0-3steps-validation"  # nothing of the test is overwritten
+    assert OmegaConf.load(tuning / "evaluation.yaml")["split"] == "validation"
 
 
 def test_a_folder_is_not_named_by_more_runs_than_a_name_can_hold():

@@ -41,6 +41,7 @@ CASES = [
     ("evaluate takes run=RUN_FOLDER", "evaluate run=[]"),
     ("Did you mean steps?", "evaluate run={run} step=2"),
     ("steps is 0", "evaluate run={run} steps=0"),
+    ("split is 'train', but must be test or validation", "evaluate run={run} split=train"),
     ("quiet is 2", "evaluate run={run} quiet=2"),
     ("the same method with the same seed", "evaluate run=[{run},{run}]"),
     ("is not a run folder", "evaluate run=nowhere"),

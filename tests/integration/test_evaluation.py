@@ -25,6 +25,13 @@ def test_evaluate_measures_every_step_on_test_tasks(folder, tmp_path):
     assert (folder.path / "trajectories.png").stat().st_size > 0
 
 
+def test_settings_are_tuned_on_validation_tasks_apart_from_the_test(folder, tmp_path):
+    cmaml("evaluate", f"run={folder.path}", "steps=1", "split=validation", cwd=tmp_path)
+    rows = lines(folder.path.parent / "evaluations/a-1steps-validation/evaluation.csv")
+    assert {row["task"] for row in rows} == {"4", "5", "6"}
+    assert not (folder.path / "evaluation.csv").exists()
+
+
 @pytest.fixture
 def arms(folder, tmp_path):
     """Runs of two more arms beside the first; their folders as a command names them."""

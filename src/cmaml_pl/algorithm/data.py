@@ -47,11 +47,14 @@ class TaskDataModule(LightningDataModule):
         tasks_per_batch: B, the number of tasks in a batch.
         cost_limit: d, cost per episode.
         seed: the configuration's seed.
+        measured: the split that a meta-test is given, "test" or, for tuning, "validation".
     """
 
-    def __init__(self, family: TaskFamily, *, tasks_per_batch: int, cost_limit: float, seed: int) -> None:
+    def __init__(
+        self, family: TaskFamily, *, tasks_per_batch: int, cost_limit: float, seed: int, measured: str = "test"
+    ) -> None:
         super().__init__()
-        self.tasks_per_batch, self.seed = tasks_per_batch, seed
+        self.tasks_per_batch, self.seed, self.measured = tasks_per_batch, seed, measured
         self.splits = {
             split: split_tasks(family, split, cost_limit=cost_limit) for split in ("train", "validation", "test")
         }
@@ -66,8 +69,8 @@ class TaskDataModule(LightningDataModule):
         return self._loader("validation", None)
 
     def test_dataloader(self) -> DataLoader[Task]:
-        """Serves all test tasks in batches; the last batch may have fewer tasks."""
-        return self._loader("test", None)
+        """Serves all tasks of the measured split in batches; the last batch may have fewer tasks."""
+        return self._loader(self.measured, None)
 
     def transfer_batch_to_device(self, batch: list[Task], device: torch.device, dataloader_idx: int) -> list[Task]:
         """The batch itself: tasks are descriptions without tensors, so there is nothing to move to a device."""

@@ -26,6 +26,9 @@ from cmaml_pl.task import Task
 LEARNED, RANDOM = "learned", "random"
 """The weights that adaptation starts from: those of the checkpoint, or the run's first ones, before it was trained."""
 
+MEASURED = ("test", "validation")
+"""Splits on which runs can be measured: held-out tasks, and those that settings are tuned on."""
+
 FORMAT = 1
 """Version of the format of kept measurements; a file of another version is ignored, and the run is measured anew."""
 
@@ -43,22 +46,26 @@ class Measurement:
     traces: list[Trace]
 
 
-def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tuple[Measurement, bool]:
+def measure(
+    config: Config, folder: RunFolder, start: str, *, steps: int, split: str = "test"
+) -> tuple[Measurement, bool]:
     """The measurement of a run's meta-test, and whether it was read from the run's folder.
 
-    It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start
-    and number of steps, by the same code. Otherwise it is made, and kept there.
+    It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start,
+    number of steps and split, by the same code. Otherwise it is made, and kept there.
 
     Args:
         config: the run's configuration.
         folder: the run's files.
         start: LEARNED or RANDOM.
         steps: number of adaptation steps.
+        split: one of MEASURED.
     """
     what = {
         "format": FORMAT,
         "start": start,
         "steps": steps,
+        **({} if split == "test" else {"split": split}),
         "code": sources_digest(),
         "checkpoint": hashlib.sha256(folder.last_checkpoint.read_bytes()).hexdigest(),
         "config": {
@@ -67,11 +74,11 @@ def measure(config: Config, folder: RunFolder, start: str, *, steps: int) -> tup
             if not key.startswith(("quiet", "run.", "logger.", "trainer.", "rollout.workers"))
         },
     }
-    path = folder.measurements / f"{start}_{steps}_steps.pt"
+    path = folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps.pt"
     kept = _read(path)
     if kept is not None and kept["what"] == what:
         return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True
-    found = adapt_from(config, folder.last_checkpoint, start, steps=steps)
+    found = adapt_from(config, folder.last_checkpoint, start, steps=steps, split=split)
     _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
     return found, False
 
@@ -113,8 +120,8 @@ class Recorder(Callback):
                 self.traces += record_traces(pl_module.rollouts, batch, stages[step].rollout, step=step, stream=stream)
 
 
-def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> Measurement:
-    """Adapt to every test task, and measure before the first step and after each step.
+def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int, split: str) -> Measurement:
+    """Adapt to every task of a split, and measure before the first step and after each step.
 
     The random initialisation uses the observation normaliser, the multiplier and the critics of the run: it differs
     from the learned one only in the policy's weights. The random numbers depend on the seed, the batch of tasks and the
@@ -125,6 +132,7 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
         checkpoint: the run's checkpoint.
         start: LEARNED or RANDOM.
         steps: number of adaptation steps.
+        split: one of MEASURED.
     """
     recorder = Recorder(seed=config.seed)
     config = replace(config, inner=replace(config.inner, steps=steps))
@@ -143,7 +151,7 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int) -> M
             enable_model_summary=False,
             inference_mode=False,  # adaptation needs gradients
         )
-        trainer.test(module, build_datamodule(config), verbose=False)
+        trainer.test(module, build_datamodule(config, measured=split), verbose=False)
     return Measurement(recorder.rows, recorder.traces)
 
 

@@ -48,8 +48,10 @@ class Part:
     start: str
 
 
-def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console) -> Path:
-    """Adapt every arm on the same held-out tasks, and write the results.
+def evaluate_runs(
+    paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console, split: str = "test"
+) -> Path:
+    """Adapt every arm on the same tasks, and write the results.
 
     Runs with the same method and different seeds are one arm. Measurements are kept in the folder of their run, so that
     repeating the command, or giving it more runs, measures only what is missing.
@@ -58,8 +60,9 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
         paths: run folders.
         steps: number of adaptation steps; None takes the largest number that any of the runs has in meta-training.
         out: folder of the results; None takes the run folder for one run, and for several runs the folder
-            `evaluations/NAME` beside the first run folder.
+            `evaluations/NAME` beside the first run folder. On validation tasks, one run has a folder there as well.
         console: prints progress and tables.
+        split: which tasks, one of MEASURED.
 
     Returns:
         The folder, with evaluation.csv, summary.csv, comparison.csv where there are several arms, finetuning.png,
@@ -71,9 +74,9 @@ def evaluate_runs(paths: Sequence[Path], *, steps: int | None, out: Path | None,
         done, total = load_checkpoint(run.folder.last_checkpoint).iterations, run.config.train.meta_iterations
         if done < total:
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
-    folder = _prepare_folder(runs, steps, out)
+    folder = _prepare_folder(runs, steps, out, split)
     parts = list_parts(runs)
-    rows, traces = _measure(parts, steps, console)
+    rows, traces = _measure(parts, steps, split, console)
     yardstick, missing = _find_yardstick(parts, rows)
     summaries = summarise(rows, estimate_scores(rows, yardstick) if yardstick else {})
     comparisons = compare(rows)
@@ -101,12 +104,14 @@ def _find_yardstick(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Yardsti
         return None, [f"no score: {reason}"]
 
 
-def _measure(parts: Sequence[Part], steps: int, console: Console) -> tuple[list[Row], dict[str, list[Trace]]]:
+def _measure(
+    parts: Sequence[Part], steps: int, split: str, console: Console
+) -> tuple[list[Row], dict[str, list[Trace]]]:
     """The rows of all parts, and the traces of each arm's first seed."""
     rows: list[Row] = []
     traces: dict[str, list[Trace]] = {}
     for i, part in enumerate(parts, start=1):
-        found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps)
+        found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps, split=split)
         name = escape(f"{part.method}, seed {part.run.config.seed}")
         console.print(f"  {i}/{len(parts)}  {name}{': measured before' if kept else ''}", soft_wrap=True)
         rows += [{"method": part.method, **row} for row in found.rows]
@@ -130,17 +135,19 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
     return [*parts, *(part for seeds in random.values() for _, part in sorted(seeds.items()))]
 
 
-def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None) -> Path:
+def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None, split: str) -> Path:
     """The folder of the results, made if needed.
 
     Raises:
         UserError: the folder holds something else than the results of the same request.
     """
     homes = [run.folder.path.resolve() for run in runs]
-    if len(runs) == 1 and (out is None or out.resolve() == homes[0]):
+    if len(runs) == 1 and split == "test" and (out is None or out.resolve() == homes[0]):
         return runs[0].folder.path
-    folder = out or runs[0].folder.path.parent / "evaluations" / f"{_join([home.name for home in homes])}-{steps}steps"
-    request = OmegaConf.create({"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps})
+    ending = f"{steps}steps" if split == "test" else f"{steps}steps-{split}"
+    folder = out or runs[0].folder.path.parent / "evaluations" / f"{_join([home.name for home in homes])}-{ending}"
+    asked = {"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps}
+    request = OmegaConf.create(asked | ({} if split == "test" else {"split": split}))
     stored = folder / REQUEST_FILE
     if folder.exists() and any(folder.iterdir()) and not (stored.is_file() and OmegaConf.load(stored) == request):
         raise UserError(f"{folder} holds something else and is not overwritten: choose another one, out=FOLDER.")
