@@ -143,13 +143,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parts = ("exact", "velocity", "fast-until-contact", "fast-distribution")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--ids", nargs="+", metavar="ID", help="Safety-Gymnasium ids; default: those of each part")
-    parser.add_argument("--seeds", type=int, default=3, help="worlds of an id, exact and fast-until-contact (3)")
-    parser.add_argument("--steps", type=int, help="of each world; default: an episode, and 100 of the next (exact)")
+    parser.add_argument("--seeds", type=int, default=3, help="worlds of an id, all but fast-distribution (3)")
+    parser.add_argument("--steps", type=int, help="of each world; default: an episode, in exact and velocity 100 more")
     parser.add_argument("--amounts", action="store_true", help="compare amounts of cost in place of 0 and 1, exact")
     parser.add_argument("--episodes", type=int, default=200, help="of each mode, fast-distribution (200)")
     parser.add_argument("--policy", type=Path, metavar="CKPT", help="checkpoint; fast-distribution runs it as well")
     parser.add_argument("--seed", type=int, default=0, help="first seed (0)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, exact and fast-until-contact (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, all but fast-distribution (1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON with all numbers")
     parsed = parser.parse_args(arguments)
     for part in parsed.parts:
@@ -196,6 +196,10 @@ def compare_distributions(arguments: argparse.Namespace) -> list[Means]:
     return means
 
 
+def _chosen(given: list[str] | None, default: Sequence[str]) -> Sequence[str]:
+    return default if given is None else given
+
+
 def main() -> int:
     """Run the parts, print their results, and return the exit code.
 
@@ -207,19 +211,21 @@ def main() -> int:
     torch.set_num_threads(1)
     report: dict[str, Any] = {}
     equal = True
+    velocity = [env_id for env_id in arguments.ids or VELOCITY_IDS if "Velocity" in env_id]
+    arguments.ids = arguments.ids and [env_id for env_id in arguments.ids if env_id not in velocity]
     comparisons: dict[str, tuple[Callable[..., Agreement], Sequence[str]]] = {
-        "exact": (partial(compare_exact, amounts=arguments.amounts), arguments.ids or supported_ids()),
-        "velocity": (compare_velocity, arguments.ids or VELOCITY_IDS),
-        "fast-until-contact": (compare_until_contact, arguments.ids or _UNTIL_CONTACT_IDS),
+        "exact": (partial(compare_exact, amounts=arguments.amounts), _chosen(arguments.ids, supported_ids())),
+        "velocity": (compare_velocity, velocity),
+        "fast-until-contact": (compare_until_contact, _chosen(arguments.ids, _UNTIL_CONTACT_IDS)),
     }
     try:
         for part, (compare, ids) in comparisons.items():
-            if part in arguments.parts:
+            if part in arguments.parts and ids:
                 results = compare_all(compare, ids, arguments, progress)
                 console.print(exact_table(results, part))
                 report[part] = [asdict(result) for result in results]
                 equal = equal and all(result.agrees for result in results)
-        if "fast-distribution" in arguments.parts:
+        if "fast-distribution" in arguments.parts and arguments.ids != []:
             means = compare_distributions(arguments)
             console.print(means_table(means))
             report["fast-distribution"] = [asdict(row) for row in means]

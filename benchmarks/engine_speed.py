@@ -11,8 +11,8 @@ timed, the others do nothing, and all of them get actions as a random 64x64 tanh
   For robots on legs nothing is made cheap, and this contender is left out.
 * gymnasium_N: for robots on legs, gymnasium's AsyncVectorEnv of the same body without costs.
 * physics_fast, physics_exact: only the MuJoCo calls of a step, with sleeping and without, in native threads. There are
-  no observations and no resets but those of robots that have fallen, whose physics would be another one on the floor.
-  So no program can step this physics faster on these cores.
+  no observations, and no resets but of robots that have fallen, because lying on the floor is other physics. So no
+  program can step this physics faster on these cores.
 
 A repeat is one whole episode of every world, including the automatic reset (for bare physics it is 5 s). Its result is
 the number of steps divided by the seconds. A repeat is cut into ten slices, and in each slice all contenders take their
@@ -49,7 +49,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
+from cmaml_pl.distributed.threads import usable_cores
+from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
 from cmaml_pl.errors import UserError
 
 IDS = (

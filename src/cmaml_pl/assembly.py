@@ -31,9 +31,8 @@ from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.strategy import RanksStrategy
-from cmaml_pl.distributed.threads import RowThreads
+from cmaml_pl.distributed.threads import RowThreads, usable_cores
 from cmaml_pl.envs.base import TaskEnv
-from cmaml_pl.envs.safety_gymnasium_ids import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 from cmaml_pl.rollout.rollouts import Rollouts

@@ -97,7 +97,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
 
 
 def show_config(overrides: Sequence[str]) -> None:
-    """Print the whole configuration of an experiment, and run nothing: exp=NAME [arm=NAME] [key=value ...]."""
+    """Print the whole configuration of an experiment, and run nothing: exp=NAME or exp=FILE.yaml [arm=NAME]."""
     exp = find_value(parse_overrides(overrides), "exp")
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(experiments())}, or exp=FILE.yaml.")
@@ -106,7 +106,7 @@ def show_config(overrides: Sequence[str]) -> None:
 
 
 def train(overrides: Sequence[str]) -> RunFolder:
-    """Meta-train an experiment, exp=NAME [arm=NAME], or continue from a checkpoint, run.resume=PATH."""
+    """Meta-train an experiment, exp=NAME or exp=FILE.yaml [arm=NAME], or go on from a checkpoint, run.resume=PATH."""
     config, folder, checkpoint = prepare_run(overrides)
     console = _console(quiet=config.quiet)
     if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
@@ -127,7 +127,7 @@ def train(overrides: Sequence[str]) -> RunFolder:
             trainer.fit(module, build_datamodule(config), ckpt_path=path, weights_only=True)
     _exit_if_stopped(trainer, folder)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    _print_summary(console, metrics, cost_limit=config.inner.cost_limit)
+    _print_summary(console, metrics, cost_limit=config.inner.cost_limit, discount=config.inner.cost_limit_discount)
     for what, where in {
         "curves": folder.learning_curves,
         "metrics": folder.metrics,
@@ -267,9 +267,10 @@ def _wandb_run(trainer: Trainer) -> dict[str, str]:
     return {"W&B": f"wandb sync {' '.join(map(str, stretches))}"}
 
 
-def _print_summary(console: Console, metrics: Mapping[str, float], *, cost_limit: float) -> None:
+def _print_summary(console: Console, metrics: Mapping[str, float], *, cost_limit: float, discount: float) -> None:
     """Print return and cost before and after adaptation, on the last training tasks and on the held-out tasks."""
-    table = Table("tasks", "adaptation", "return", f"cost (limit {cost_limit:g})", box=None, pad_edge=False)
+    cost = f"{'' if discount == 1.0 else 'discounted '}cost (limit {cost_limit:g})"
+    table = Table("tasks", "adaptation", "return", cost, box=None, pad_edge=False)
     for tasks, prefix in (("training", ""), ("held out", "val/")):
         for phase, label in (("pre", "before"), ("post", "after")):
             if f"{prefix}{phase}/return" in metrics:

@@ -109,6 +109,36 @@ def test_a_family_and_a_method_of_ones_own_are_named_by_their_import_path(own, t
         load_experiment("nav2d", [*names, "tasks.neerness=0.7"])
 
 
+def test_a_stored_configuration_says_where_it_can_be_read(own, tmp_path, monkeypatch):
+    store(load_experiment("nav2d", ["tasks.family=own_module:Near"]), tmp_path / "config.yaml")
+    sys.modules.pop("own_module")
+    (tmp_path / "own_module.py").unlink()
+    with pytest.raises(UserError, match=r"'own_module:Near', which cannot be imported: .*run it where the module is"):
+        load_stored(tmp_path / "config.yaml")
+
+
+def test_a_module_that_fails_is_told_with_the_place(own, tmp_path):
+    (tmp_path / "faulty_module.py").write_text("import math\nmath.nothing\n")
+    with pytest.raises(UserError, match=r"AttributeError: .*'nothing' \(faulty_module\.py, line 2\)"):
+        load_experiment("nav2d", ["tasks.family=faulty_module:Near"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nav2d.yaml", r"exp is 'nav2d\.yaml', but there is an experiment nav2d in the package: rename the file"),
+        ("my exp.yaml", r"exp is 'my exp\.yaml', but its name may hold letters"),
+        ("mine.yaml", r"mine\.yaml does not exist"),
+    ],
+)
+def test_an_experiment_in_a_file_needs_a_name_of_its_own(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name != "mine.yaml":
+        (tmp_path / name).write_text("base: nav2d\n")
+    with pytest.raises(UserError, match=message):
+        load_experiment(name)
+
+
 def test_installed_packages_offer_families_under_a_name(own, monkeypatch):
     monkeypatch.setattr(registry, "_offered", lambda group: {"near": "own_module:Near"} if "famil" in group else {})
     assert load_experiment("nav2d", ["tasks.family=near"]).tasks.nearness == 0.5

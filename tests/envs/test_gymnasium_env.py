@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from tests.commands import python_path
 
+from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.distributed.ranks import Ranks
-from cmaml_pl.envs.gymnasium_env import GymnasiumEnv
+from cmaml_pl.envs.gymnasium_env import GymnasiumEnv, GymnasiumWorld
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.gymnasium import GymnasiumFamily
@@ -33,6 +35,31 @@ def roll_out(*, workers=1, rank=0, ranks=1, **settings):
     rollout = env.rollout(STEPS, policy=lambda td: td.set("action", next(steps)), break_when_any_done=False)
     env.close()
     return rollout, actions
+
+
+class Needy(gymnasium.Env[Any, Any]):
+    """An environment whose constructor needs its parameter."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, wind):
+        self.wind = wind
+
+    def reset(self, *, seed=None, options=None):
+        return np.array([self.wind], np.float32), {}
+
+
+def test_a_constructor_may_need_a_tasks_parameters():
+    gymnasium.register("Needy-v0", Needy)
+    family = GymnasiumFamily(env_id=f"{__name__}:Needy-v0", parameters={"wind": [0.25, 0.75]}, given_as="keywords")
+    world = GymnasiumWorld(family.env_id, {"wind": 0.25}, 5, "keywords", None)
+    world.set_task(family.task(0, cost_limit=1.0))
+    assert world.reset()[0] == pytest.approx(family.task(0, cost_limit=1.0).parameters["wind"])
+
+
+def test_whole_numbers_in_a_file_are_numbers():
+    config = load_experiment("nav2d", ["tasks.family=gymnasium", "tasks.parameters={m: [1, 2]}"])
+    assert 1 <= config.tasks.task(0, cost_limit=1.0).parameters["m"] <= 2
 
 
 def test_its_numbers_are_those_of_gymnasium():
@@ -91,8 +118,9 @@ def test_parameters_can_be_keywords_of_the_constructor():
         ({"env_id": "Pendulun-v1"}, r"tasks\.env_id is 'Pendulun-v1', which Gymnasium cannot make: .*Pendulum"),
         ({"env_id": "nowhere:Pendulum-v1"}, r"tasks\.env_id is 'nowhere:Pendulum-v1', .*nowhere"),
         ({"env_id": "CartPole-v1"}, r"tasks\.env_id is 'CartPole-v1', but its actions are Discrete\(2\): vectors"),
-        ({"options": {"h": 1}}, r"Pendulum-v1 does not take what tasks\.options or tasks\.parameters give it: .*'h'"),
+        ({"options": {"h": 1}}, r"cannot make with h of tasks\.options and tasks\.parameters: TypeError: .*'h'"),
         ({"cost": "nowhere:cost"}, r"tasks\.cost is 'nowhere:cost', which cannot be imported"),
+        ({"parameters": {"mass": [0, 1]}, "given_as": "keywords"}, r"cannot make with mass of .*: TypeError: .*'mass'"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_reason(settings, message):
@@ -105,7 +133,6 @@ def test_what_cannot_be_run_is_refused_with_the_reason(settings, message):
     [
         ({"cost": "price"}, r"tasks\.cost is 'price', but a step of Pendulum-v1 has only nothing in its info"),
         ({"parameters": {"mass": [0, 1]}}, r"tasks\.parameters has mass, but Pendulum-v1 has no attribute"),
-        ({"parameters": {"mass": [0, 1]}, "given_as": "keywords"}, r"does not take what .* give it: .*'mass'"),
     ],
 )
 def test_what_a_world_finds_is_told_by_the_worker(settings, message):
@@ -126,6 +153,9 @@ def test_what_a_world_finds_is_told_by_the_worker(settings, message):
     [
         ({"parameters": {"m": [2.0, 1.0]}}, r"tasks\.parameters\.m is \[2\.0, 1\.0\], but must be \[low, high\]"),
         ({"outside_parameters": {"m": [0.0, 1.0]}}, r"tasks\.outside_parameters has m, which tasks\.parameters does"),
+        ({"parameters": {"m": "[0, 1]"}}, r"tasks\.parameters\.m is \[0, 1\], but must be \[low, high\]"),
+        ({"parameters": {"m": [0.0, np.inf]}}, r"tasks\.parameters\.m is \[0\.0, inf\], but must be \[low, high\]"),
+        ({"parameters": {"limit": [0.0, 1.0]}}, r"tasks\.parameters has limit, which is the name"),
         ({"parameters": {"m": [0.0, 1.0]}, "test_range": "outside"}, r"tasks\.outside_parameters is empty"),
     ],
 )

@@ -197,6 +197,15 @@ def test_target_velocities_can_be_drawn_from_a_normal_distribution_within_the_ra
     assert values.std() == pytest.approx(truncnorm(-1.5, 1.5, scale=0.2).std(), abs=0.005)
 
 
+def test_a_single_velocity_is_a_range_as_well():
+    (task,) = split_tasks(TargetVelocityFamily(velocities=[1.0, 1.0], spread=0.1, train=1), "train", cost_limit=1.0)
+    assert task.parameters == {"target_velocity": pytest.approx(1.0)}
+
+
+def test_without_tasks_outside_the_range_may_be_all_there_is():
+    assert load_experiment("ant_direction", ["tasks.directions=[-180,180]"]).tasks.directions == [-180.0, 180.0]
+
+
 def test_of_two_ways_both_are_equally_likely():
     family = TargetDirectionFamily(ways="two", train=1000)
     ways = np.array([list(task.parameters.values()) for task in split_tasks(family, "train", cost_limit=1.0)])
@@ -224,7 +233,7 @@ def test_what_is_outside_is_drawn_uniformly_on_both_sides():
         ("dynamics", "tasks.factors=[1.0]", "tasks.factors is [1.0], but must be [low, high]"),
         ("dynamics", "tasks.factors=[2.0,1.0]", "tasks.factors is [2.0, 1.0], but must be [low, high]"),
         ("dynamics", "tasks.factors=[0.25,3.0]", "tasks.outside_factors is [0.15, 2.25], but must contain"),
-        ("dynamics", "tasks.factors=[0.15,2.25]", "and be wider"),
+        ("dynamics", "tasks.factors=[0.15,2.25]", "tasks.outside_factors is [0.15, 2.25], but must contain"),
         (
             "dynamics",
             "tasks.outside_factors=[0.01,3]",
@@ -243,8 +252,9 @@ def test_what_is_outside_is_drawn_uniformly_on_both_sides():
     ],
 )
 def test_a_bad_range_is_refused_by_name(exp, override, message):
+    outside = ["tasks.test_range=outside"] if "tasks.outside_" in message else []  # what is not used is not checked
     with pytest.raises(UserError) as error:
-        load_experiment(exp, [override])
+        load_experiment(exp, [*outside, override])
     assert message in str(error.value)
 
 

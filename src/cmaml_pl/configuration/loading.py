@@ -6,6 +6,7 @@ any; the file of the chosen experiment; the file of an arm (a method in a compar
 overrides come last.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.files import in_one_move
+from cmaml_pl.imports import MissingCodeError
 
 BASE = "base"
 """The key by which an experiment's file names the experiment whose settings it starts from."""
@@ -80,8 +82,20 @@ def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def exp_name(exp: str) -> str:
-    """The name of an experiment that is named by itself or by a YAML file."""
-    return Path(exp).stem if exp.endswith(OWN) else exp
+    """The name of an experiment that is named by itself or by a YAML file.
+
+    Raises:
+        UserError: the file's name cannot be that of an experiment.
+    """
+    if not exp.endswith(OWN):
+        return exp
+    path = Path(exp)
+    packaged = conf_dir() / "exp" / path.name
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", path.stem):
+        raise UserError(f"exp is {exp!r}, but its name may hold letters, digits, '_', '-' and '.' only.")
+    if packaged.exists() and path.exists() and not path.samefile(packaged):
+        raise UserError(f"exp is {exp!r}, but there is an experiment {path.stem} in the package: rename the file.")
+    return path.stem
 
 
 def _experiment_layers(exp: str) -> list[DictConfig]:
@@ -123,6 +137,8 @@ def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
         for section in fields(Config):
             if section.name not in stored:
                 raise UserError(f"It ends early: it has no {section.name}.")
+    except MissingCodeError:
+        raise
     except UserError as error:
         raise UserError(
             f"{path} is not as a run has written it: {error} The checkpoints beside it hold its values, too, in "

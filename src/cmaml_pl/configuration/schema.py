@@ -73,7 +73,7 @@ class CriticConfig:
     lr: float = bounded(1.0e-3, above=0)  # Adam (OmniSafe)
     passes: int = bounded(2, low=1)  # over a meta-iteration's data; with 10 (OmniSafe) V_C overfits to its tasks
     minibatch: int = bounded(1024, low=1)  # samples; larger than OmniSafe's 128, for speed
-    samples: int = bounded(131_072, low=1)  # that critics are fitted to; of more in a meta-batch, as many are chosen
+    samples: int = bounded(131_072, low=1)  # at most; from a larger meta-batch, this many are drawn at random
 
 
 @dataclass(frozen=True)

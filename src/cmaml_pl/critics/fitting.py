@@ -18,7 +18,7 @@ def gather_samples(
     Args:
         features: normalised observations, (..., D).
         target: values that the critic should predict, (..., 1).
-        most: of more samples than these, as many are chosen at random.
+        most: largest number of samples; of more, this many are drawn at random.
         generator: random numbers of the choice, in the same state on all ranks.
         ranks: the processes that hold samples.
 

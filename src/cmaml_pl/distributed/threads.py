@@ -1,5 +1,6 @@
-"""Threads that share the tasks of an update: rows of different tasks never mix, so that each thread takes some rows."""
+"""Threads that share the tasks of an update, whose rows never mix; and how many cores there are."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -43,6 +44,11 @@ class RowThreads:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 ONE_THREAD = RowThreads()

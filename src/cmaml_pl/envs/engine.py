@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 
+from cmaml_pl.distributed.threads import usable_cores
 from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
 from cmaml_pl.envs.physics import Array, BatchPhysics, Flags, Worlds
-from cmaml_pl.envs.safety_gymnasium_ids import check_env_id, usable_cores
+from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
 from cmaml_pl.errors import UserError, did_you_mean
 
 EXCEPTION_COST = 1.0

@@ -11,7 +11,7 @@ from cmaml_pl.envs.safety_gymnasium_import import without_farama_notices
 from cmaml_pl.envs.worker import World
 from cmaml_pl.envs.worker_env import WorkerEnv
 from cmaml_pl.errors import UserError
-from cmaml_pl.imports import find_here, import_object
+from cmaml_pl.imports import find_here, import_object, told
 from cmaml_pl.task import Task
 
 with without_farama_notices():
@@ -107,10 +107,6 @@ class GymnasiumWorld(World):
             "truncated": truncated,
         }
 
-    def positions(self) -> dict[str, NDArray[np.float64]]:
-        """See World; they are not known."""
-        return {}
-
     def close(self) -> None:
         """See World."""
         self._env.close()
@@ -126,10 +122,9 @@ def _make(env_id: str, horizon: int, options: Mapping[str, Any]) -> gymnasium.En
     find_here()
     try:
         return gymnasium.make(env_id, max_episode_steps=horizon, disable_env_checker=True, **options)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(f"tasks.env_id is {env_id!r}, which Gymnasium cannot make: {error}") from None
-    except TypeError as error:
-        raise UserError(f"{env_id} does not take what tasks.options or tasks.parameters give it: {error}") from None
+    except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+        given = f" with {', '.join(options)} of tasks.options and tasks.parameters" if options else ""
+        raise UserError(f"tasks.env_id is {env_id!r}, which Gymnasium cannot make{given}: {told(error)}.") from None
 
 
 def _read_cost(cost: str | None, env_id: str) -> Callable[..., float]:

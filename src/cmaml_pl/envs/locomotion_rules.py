@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-REWARDS = ("forward", "target_velocity", "target_direction")
+from cmaml_pl.errors import UserError, did_you_mean
+
 COSTS = ("velocity", "control", "height")
 
 FACTORS = ("mass", "damping", "gear", "friction")
@@ -26,7 +27,7 @@ class Rules:
         reward: "forward", the forward velocity, as Safety-Gymnasium's own; "target_velocity", -|v_x - g|, where g is
             the task's `target_velocity`, m/s (Finn et al. 2017); or "target_direction", the velocity along the task's
             direction, a unit vector (`direction_x`, `direction_y`). The body's own reward of each step in which it is
-            alive, and its control cost, are added to each of them.
+            alive is added to each of them, and its control cost subtracted. "forward" has the body's own weight.
         control_weight: weight of the squared actions in the reward; None for the body's own.
         cost: "velocity", 1 if the body is faster than the id's threshold, as Safety-Gymnasium's own; "control",
             `cost_weight` |a|^2 of the policy's action, before MuJoCo cuts it to the actuators' range (Xu & Zhu 2025);
@@ -40,3 +41,9 @@ class Rules:
     cost: str = "velocity"
     cost_weight: float = 0.1
     lowest_head: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for what, name, known in (("reward", self.reward, tuple(GOALS)), ("cost", self.cost, COSTS)):
+            if name not in known:
+                raise UserError(f"{what} is {name!r}; choose from {', '.join(known)}.{did_you_mean(name, known)}")

@@ -79,7 +79,8 @@ class BatchPhysics:
 
         Args:
             worlds: indices of n worlds.
-            factors: factors of the agents' masses and inertias, joint damping and actuator gears, (n, 3).
+            factors: factors of the agents' masses and inertias, joint damping and actuator gears, (n, 3); a subclass
+                may have more.
         """
         if not self._scaled and (factors != 1.0).any():
             self._expand_agent()

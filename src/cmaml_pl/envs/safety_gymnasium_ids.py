@@ -1,7 +1,6 @@
-"""Checks Safety-Gymnasium ids, and counts the cores to run them on."""
+"""Checks Safety-Gymnasium ids."""
 
 import difflib
-import os
 
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.errors import UserError
@@ -26,8 +25,3 @@ def check_env_id(env_id: str, horizon: int | None) -> int:
     if horizon is not None and not 1 <= horizon <= limit:
         raise UserError(f"rollout.horizon is {horizon}; an episode of {env_id} has 1 to {limit} steps.")
     return limit if horizon is None else horizon
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

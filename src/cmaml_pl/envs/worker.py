@@ -54,9 +54,9 @@ class World(ABC):
             The changes among "observation", "reward", "cost", "terminated", "truncated" and "failed".
         """
 
-    @abstractmethod
     def positions(self) -> dict[str, NDArray[np.float64]]:
-        """Name of a body -> its current position, (3,), m; empty if it is not known."""
+        """Name of a body -> its current position, (3,), m; empty, as here, if it is not known."""
+        return {}
 
     @abstractmethod
     def close(self) -> None:

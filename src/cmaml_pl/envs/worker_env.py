@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Bounded
 from torchrl.envs import ParallelEnv
 
+from cmaml_pl.distributed.threads import usable_cores
 from cmaml_pl.envs.base import TaskEnv, set_specs, state_tensordict
-from cmaml_pl.envs.safety_gymnasium_ids import usable_cores
 from cmaml_pl.envs.worker import MakeWorld, start_worker
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
@@ -60,9 +61,11 @@ class WorkerEnv(TaskEnv):
         self._processes = list(self._pool._workers)
         self._perform = self._pool.perform  # looked up once, because ParallelEnv lists all its attributes to find it
         self.is_closed = False
-        bounds = self._pool.action_spec.space  # (workers, share, A), equal for all worlds
+        actions = self._pool.action_spec  # (workers, share, A), equal for all worlds
+        ends = (actions.space.low[0, 0], actions.space.high[0, 0]) if isinstance(actions, Bounded) else None
+        low, high = ends or (torch.full(actions.shape[-1:], end) for end in (-torch.inf, torch.inf))
         observation_size = self._pool.full_observation_spec["observation"].shape[-1] + len(self.reveal)
-        set_specs(self, observation_size=observation_size, low=bounds.low[0, 0], high=bounds.high[0, 0])
+        set_specs(self, observation_size=observation_size, low=low, high=high)
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
         self._ask_workers("set_world_tasks", list(tasks))

@@ -43,27 +43,36 @@ PANELS = (
 )
 
 
-def plot_finetuning(summaries: Sequence[Summary], path: Path) -> None:
+def cost_unit(discount: float) -> str:
+    """What an axis of costs shows, if the limits are on costs with this discount."""
+    return "cost per episode" if discount == 1.0 else f"cost per episode, discounted by {discount:g}"
+
+
+def plot_finetuning(summaries: Sequence[Summary], path: Path, *, discount: float = 1.0) -> None:
     """Score, where there is one, return, cost and share of tasks over their limit along adaptation, with intervals.
 
     Args:
         summaries: summaries of all arms and steps.
         path: the PNG to write.
+        discount: of the costs that the limits are on.
     """
     scored = any(not math.isnan(summary.score.value) for summary in summaries)
     figure, grid = new_figure(2, 2, size=(10, 7.4)) if scored else new_figure(1, 3, size=(13, 4.2))
     panels = [SCORE, *PANELS] if scored else PANELS
     drawn, left_out = choose(list(dict.fromkeys(summary.method for summary in summaries)))
     for panel, axis in zip(panels, grid.flat, strict=True):
-        draw_panel(axis, panel, summaries, drawn)
+        draw_panel(axis, panel, summaries, drawn, discount=discount)
     _save(figure, grid.flat, summaries, drawn, left_out, path)
 
 
-def draw_panel(axis: Axes, panel: Panel, summaries: Sequence[Summary], drawn: Mapping[str, Look]) -> None:
+def draw_panel(
+    axis: Axes, panel: Panel, summaries: Sequence[Summary], drawn: Mapping[str, Look], *, discount: float
+) -> None:
     """One quantity along adaptation for all arms of `drawn`; the cost with its limit."""
     for method, look in drawn.items():
         _draw_curve(axis, [summary for summary in summaries if summary.method == method], panel, look.colour)
-    axis.set(title=panel.title, ylabel=panel.unit, xlabel="environment steps of adaptation, per task")
+    unit = cost_unit(discount) if panel.name == "cost" else panel.unit
+    axis.set(title=panel.title, ylabel=unit, xlabel="environment steps of adaptation, per task")
     if panel.name == "cost":
         axis.set_ylim(bottom=0)
         _draw_limit(axis, summaries, drawn, of="y")
@@ -87,7 +96,7 @@ def _draw_curve(axis: Axes, curve: Sequence[Summary], panel: Panel, colour: str)
         _draw_point(axis, at, number, colour, hollow=summary.cost.value > summary.cost_limit)
 
 
-def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) -> None:
+def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path, *, discount: float = 1.0) -> None:
     """Draw return against cost after adaptation: a point for each seed and task, and a line for each arm.
 
     The line connects the arm's means from before adaptation to the last step.
@@ -96,6 +105,7 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
         rows: lines of evaluation.csv.
         summaries: summaries of the same rows.
         path: the PNG to write.
+        discount: of the costs that the limits are on.
     """
     figure, ((axis,),) = new_figure(1, 1, size=(7.2, 5.8))
     last = max(summary.step for summary in summaries)
@@ -113,7 +123,7 @@ def plot_scatter(rows: Sequence[Row], summaries: Sequence[Summary], path: Path) 
         axis.errorbar(x[-1], y[-1], xerr=spans[0], yerr=spans[1], color=colour, linewidth=1.5)
         _draw_point(axis, x[-1], y[-1], colour, hollow=x[-1] > way[-1].cost_limit, size=8)
     axis.set(title=f"After {last} adaptation steps  (better: up and left \u2196)", ylabel="return per episode")
-    axis.set(xlabel="cost per episode  (lines: the way from before adaptation; dots: seeds and tasks)")
+    axis.set(xlabel=f"{cost_unit(discount)}  (lines: the way from before adaptation; dots: seeds and tasks)")
     axis.set_xlim(left=0)
     _draw_limit(axis, summaries, drawn, of="x")
     _save(figure, [axis], summaries, drawn, left_out, path)

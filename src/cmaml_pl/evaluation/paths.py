@@ -39,7 +39,12 @@ SHOWN = 3
 
 
 def plot_adaptation(
-    rows: Sequence[Row], summaries: Sequence[Summary], traces: Mapping[str, Sequence[Trace]], path: Path
+    rows: Sequence[Row],
+    summaries: Sequence[Summary],
+    traces: Mapping[str, Sequence[Trace]],
+    path: Path,
+    *,
+    discount: float = 1.0,
 ) -> None:
     """Draw adaptation at a glance: paths of one arm in a few tasks, and return and cost of all arms along adaptation.
 
@@ -50,6 +55,7 @@ def plot_adaptation(
         summaries: summaries of the same rows.
         traces: arm -> traces at two steps for each task.
         path: the PNG to write.
+        discount: of the costs that the limits are on.
     """
     drawn, _ = choose(list(dict.fromkeys(summary.method for summary in summaries)))
     method = next(iter(drawn))
@@ -69,18 +75,16 @@ def plot_adaptation(
     for column in grid.T[: len(tasks)]:
         _same_view(column, square=not found[0].on_a_line)
     for axis, panel in zip(grid[:, -1], PANELS, strict=False):
-        draw_panel(axis, panel, summaries, drawn)
+        draw_panel(axis, panel, summaries, drawn, discount=discount)
         axis.grid(alpha=0.3)
     handles = explain_points(summaries, drawn)
-    for name, style in LEGEND.items():
-        if name in found[0].positions:
-            handles.append(Line2D([], [], color=THING_COLOURS["goal"], label=name, **style))
+    handles += _explain_aims(found[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=120)
 
 
 def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None:
-    """Draw the agents' paths before and after adaptation from above, with hazards and goals.
+    """Draw the agents' paths before and after adaptation, with hazards, goals and targets; see `_path`.
 
     Each row of the figure is an arm, each column is a task.
 
@@ -100,10 +104,18 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
                 _draw_paths(axis, here[step], colour)
             axis.set_title(f"task {task}")
             _same_view([axis], square=not here[last].on_a_line)
-        axes[0].set_ylabel(looks[method].label, color=looks[method].colour)
+        place = "\nalong x, m" if found[0].on_a_line else ""
+        axes[0].set_ylabel(looks[method].label + place, color=looks[method].colour)
     handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    handles += _explain_aims(next(iter(traces.values()))[0])
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def _explain_aims(trace: Trace) -> list[Line2D]:
+    """The entries of a legend for what the task asks for."""
+    colour = THING_COLOURS["goal"]
+    return [Line2D([], [], color=colour, label=name, **LEGEND[name]) for name in LEGEND if name in trace.positions]
 
 
 def draw_things(axis: Axes, trace: Trace) -> None:

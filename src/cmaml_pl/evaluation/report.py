@@ -80,7 +80,8 @@ def evaluate_runs(
     yardstick, missing = _find_yardstick(parts, rows)
     summaries = summarise(rows, estimate_scores(rows, yardstick) if yardstick else {})
     comparisons = compare(rows)
-    _write_files(folder, with_scores(rows, yardstick), summaries, comparisons, traces)
+    discount = runs[0].config.inner.cost_limit_discount
+    _write_files(folder, with_scores(rows, yardstick), summaries, comparisons, traces, discount=discount)
     no_video = _write_video(parts[0].run, traces[parts[0].method], folder / "video.gif")
     missing += [f"no video: {no_video}"] if no_video else []
     tables = [summary_table(summaries, yardstick), *([comparison_table(comparisons)] if comparisons else [])]
@@ -168,17 +169,19 @@ def _write_files(
     summaries: Sequence[Summary],
     comparisons: Sequence[Comparison],
     traces: Mapping[str, Sequence[Trace]],
+    *,
+    discount: float,
 ) -> None:
     _write_csv(rows, folder / "evaluation.csv")
     _write_csv([_flat(summary) for summary in summaries], folder / "summary.csv")
     (folder / "comparison.csv").unlink(missing_ok=True)
     if comparisons:
         _write_csv([_flat(comparison) for comparison in comparisons], folder / "comparison.csv")
-    plot_finetuning(summaries, folder / "finetuning.png")
-    plot_scatter(rows, summaries, folder / "scatter.png")
+    plot_finetuning(summaries, folder / "finetuning.png", discount=discount)
+    plot_scatter(rows, summaries, folder / "scatter.png", discount=discount)
     if all(traces.values()):
         plot_trajectories(traces, folder / "trajectories.png")
-        plot_adaptation(rows, summaries, traces, folder / "adaptation.png")
+        plot_adaptation(rows, summaries, traces, folder / "adaptation.png", discount=discount)
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

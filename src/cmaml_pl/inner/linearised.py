@@ -31,8 +31,8 @@ def cost_excess(data: TaskData) -> Tensor:
     what an action costs more than 1 / (1 - gamma) steps later; if such costs matter, the change of cost is
     underestimated.
 
-    If the limit is on a discounted cost, T is the mean discounted number of steps, sum_{t < T} d^t. The mean over steps
-    is not discounted, as usual (Achiam et al. 2017, OmniSafe).
+    If the limit is on a cost discounted by beta, T is the mean discounted number of steps, sum_{t < T} beta^t. The mean
+    over steps is not discounted, as usual (Achiam et al. 2017, OmniSafe).
     """
     sigma = data.cost_scale
     # if all advantages are equal (sigma = 0), there is no gradient and only the sign of c matters

@@ -100,13 +100,13 @@ def episode_sums(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> Tens
 
 
 def episode_cost_from_values(value: Tensor, done: Tensor, *, gamma: float, discount: float = 1.0) -> Tensor:
-    """Mean cost per episode, sum_t discount^t c_t, from values V(s_t), (tasks, envs, time, 1) -> (tasks,).
+    """Mean cost per episode, sum_t beta^t c_t, from values V(s_t), (tasks, envs, time, 1) -> (tasks,).
 
     V(s_t) is the sum of the costs left in the episode, discounted by gamma. Then c_t = V(s_t) - gamma V(s_{t+1}), and
 
-        sum_t d^t c_t = gamma/d V(s_0) + (1 - gamma/d) sum_t d^t V(s_t),  where d is `discount`.
+        sum_t beta^t c_t = gamma/beta V(s_0) + (1 - gamma/beta) sum_t beta^t V(s_t),  where beta is `discount`.
 
-    With d = gamma this is V(s_0). Without a discount V(s_0) would not do: it hardly depends on costs that come later
+    With beta = gamma this is V(s_0). Without a discount V(s_0) would not do: it hardly depends on costs that come later
     than 1 / (1 - gamma) steps.
     """
     first, ratio = steps_so_far(done) == 0, gamma / discount

@@ -45,7 +45,8 @@ class FOMAML(MetaLearner):
         threads: RowThreads,
     ) -> Tensor:
         def gradient(part: slice) -> Tensor:
-            data, advantage = select(post, part), lagrangian_advantage(select(post, part), weight[part])
+            data = select(post, part)
+            advantage = lagrangian_advantage(data, weight[part])
             _, rows = rowwise_gradient(
                 lambda candidate: -self._surrogate(likelihood_ratio(actor, candidate, data), advantage), adapted[part]
             )

@@ -13,7 +13,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
-from cmaml_pl.tasks.ranges import TEST_RANGES, draw
+from cmaml_pl.tasks.ranges import TEST_RANGES, check_range, check_wider, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,12 @@ class RangedFamily(TaskFamily):
         For a test task with `test_range` "outside" it is drawn from the wider range `outside` without `inside`.
         """
         return draw(rng, inside, outside if self.is_outside(task_id) else None)
+
+    def check_ranges(self, key: str, inside: Sequence[float], outside: Sequence[float]) -> None:
+        """Raise a UserError unless tasks.`key` is a range, and tasks.outside_`key` a wider one if it is used."""
+        check_range(key, inside)
+        if self.test_range == "outside":
+            check_wider(key, inside, outside)
 
     def is_outside(self, task_id: int) -> bool:
         """Whether a task is drawn from outside the range of the training tasks."""

@@ -10,7 +10,6 @@ from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
-from cmaml_pl.tasks.ranges import check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class ConstraintFamily(NavigationFamily, RangedFamily):
         super().__post_init__()
         if not self.groups or len(set(self.groups)) < len(self.groups):
             raise UserError(f"tasks.groups is {self.groups}, but must name a kind of object, and each only once.")
-        check_ranges("limit_factors", self.limit_factors, self.outside_limit_factors)
+        self.check_ranges("limit_factors", self.limit_factors, self.outside_limit_factors)
 
     def hidden_names(self) -> tuple[str, ...]:
         """See TaskFamily; weights of costs, and the limit as a share of the configuration's."""

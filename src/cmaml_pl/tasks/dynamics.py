@@ -8,7 +8,6 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
-from cmaml_pl.tasks.ranges import check_ranges
 
 FACTORS = ("mass", "damping", "gear")
 """What a task has a factor of."""
@@ -34,7 +33,7 @@ class DynamicsFamily(NavigationFamily, RangedFamily):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges("factors", self.factors, self.outside_factors)
+        self.check_ranges("factors", self.factors, self.outside_factors)
 
     def hidden_names(self) -> tuple[str, ...]:
         """See TaskFamily; factors."""

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.envs.base import LIMIT, TaskEnv
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.base import RangedFamily
-from cmaml_pl.tasks.ranges import check_range, check_ranges, draw
+from cmaml_pl.tasks.ranges import check_range, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class GymnasiumFamily(RangedFamily):
 
     family: str = "gymnasium"
     env_id: str = "Pendulum-v1"
-    parameters: dict[str, list[float]] = field(default_factory=dict)
-    outside_parameters: dict[str, list[float]] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    outside_parameters: dict[str, Any] = field(default_factory=dict)
     given_as: str = bounded("attributes", choices=("attributes", "keywords"))
     options: dict[str, Any] = field(default_factory=dict)
     cost: str | None = None
@@ -43,10 +43,12 @@ class GymnasiumFamily(RangedFamily):
         super().__post_init__()
         for name, ends in self.parameters.items():
             check_range(f"parameters.{name}", ends)
+            if name == LIMIT:
+                raise UserError(f"tasks.parameters has {name}, which is the name of a task's cost limit.")
         for name, ends in self.outside_parameters.items():
             if name not in self.parameters:
                 raise UserError(f"tasks.outside_parameters has {name}, which tasks.parameters does not have.")
-            check_ranges(f"parameters.{name}", self.parameters[name], ends)
+            self.check_ranges(f"parameters.{name}", self.parameters[name], ends)
         if self.test_range == "outside" and not self.outside_parameters:
             raise UserError("tasks.test_range is outside, but tasks.outside_parameters is empty: name a wider range.")
 
@@ -61,7 +63,7 @@ class GymnasiumFamily(RangedFamily):
             name: self.draw(rng, task_id, ends, self.outside_parameters[name])
             if name in self.outside_parameters
             else draw(rng, ends)
-            for name, ends in self.parameters.items()
+            for name, ends in sorted(self.parameters.items())
         }
         return Task(self.family, task_id, task_id, cost_limit, values)
 
@@ -69,6 +71,8 @@ class GymnasiumFamily(RangedFamily):
         """See TaskFamily."""
         from cmaml_pl.envs.gymnasium_env import GymnasiumEnv  # imported here, because other families do not need it
 
+        # a constructor may need all of them, and worlds are made before they have a task
+        first = {name: ends[0] for name, ends in self.parameters.items()} if self.given_as == "keywords" else {}
         return GymnasiumEnv(
             self.env_id,
             num_tasks,
@@ -76,7 +80,7 @@ class GymnasiumFamily(RangedFamily):
             horizon=horizon,
             num_workers=workers,
             reveal=self.reveal,
-            options=self.options,
+            options={**self.options, **first},
             given_as=self.given_as,
             cost=self.cost,
         )

@@ -8,7 +8,6 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.envs.locomotion_rules import FACTORS
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.locomotion import LocomotionFamily
-from cmaml_pl.tasks.ranges import check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class HiddenBodyFamily(LocomotionFamily):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges("factors", self.factors, self.outside_factors)
+        self.check_ranges("factors", self.factors, self.outside_factors)
 
     def hidden_names(self) -> tuple[str, ...]:
         """See TaskFamily; factors."""

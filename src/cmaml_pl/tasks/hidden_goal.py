@@ -10,7 +10,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.base import RangedFamily
 from cmaml_pl.tasks.navigation import NavigationFamily
-from cmaml_pl.tasks.ranges import check_range, check_ranges, draw
+from cmaml_pl.tasks.ranges import check_range, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class HiddenGoalFamily(NavigationFamily, RangedFamily):
         """Check the ranges."""
         super().__post_init__()
         check_range("distances", self.distances)
-        check_ranges("directions", self.directions, self.outside_directions)
+        self.check_ranges("directions", self.directions, self.outside_directions)
 
     def hidden_names(self) -> tuple[str, ...]:
         """See TaskFamily; m."""

@@ -1,6 +1,8 @@
 """Ranges that tasks are drawn from, and drawing from outside a range."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +22,15 @@ def draw(rng: np.random.Generator, inside: Sequence[float], outside: Sequence[fl
     return float(outside[0] + along if along < below else inside[1] + along - below)
 
 
-def check_range(key: str, values: Sequence[float]) -> None:
+def check_range(key: str, values: Any) -> None:
     """Raise a UserError unless the value of tasks.`key` is a range, [low, high]."""
-    if len(values) != 2 or not values[0] <= values[1]:
-        raise UserError(f"tasks.{key} is {list(values)}, but must be [low, high].")
+    numbers = isinstance(values, Sequence) and all(isinstance(x, int | float) and math.isfinite(x) for x in values)
+    if not numbers or len(values) != 2 or not values[0] <= values[1]:
+        raise UserError(f"tasks.{key} is {values}, but must be [low, high].")
 
 
-def check_ranges(key: str, inside: Sequence[float], outside: Sequence[float]) -> None:
-    """Raise a UserError unless tasks.`key` is a range and tasks.outside_`key` is a wider range that contains it."""
-    check_range(key, inside)
+def check_wider(key: str, inside: Sequence[float], outside: Sequence[float]) -> None:
+    """Raise a UserError unless tasks.outside_`key` is a wider range that contains tasks.`key`."""
     check_range(f"outside_{key}", outside)
     wider = outside[0] <= inside[0] and inside[1] <= outside[1] and list(inside) != list(outside)
     if not wider:

@@ -10,7 +10,6 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.locomotion import LocomotionFamily
-from cmaml_pl.tasks.ranges import check_ranges
 
 if TYPE_CHECKING:
     from cmaml_pl.envs.locomotion import LocomotionEnv
@@ -43,7 +42,7 @@ class TargetDirectionFamily(LocomotionFamily):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges("directions", self.directions, self.outside_directions)
+        self.check_ranges("directions", self.directions, self.outside_directions)
         if self.ways == "two" and self.test_range == "outside":
             raise UserError("tasks.test_range is outside, but tasks.ways is two: training has both already.")
 

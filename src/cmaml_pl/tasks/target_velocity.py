@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from cmaml_pl.bounds import bounded
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.locomotion import LocomotionFamily
-from cmaml_pl.tasks.ranges import check_ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class TargetVelocityFamily(LocomotionFamily):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        check_ranges("velocities", self.velocities, self.outside_velocities)
+        self.check_ranges("velocities", self.velocities, self.outside_velocities)
 
     def hidden_names(self) -> tuple[str, ...]:
         """See TaskFamily; m/s."""
@@ -53,7 +53,6 @@ class TargetVelocityFamily(LocomotionFamily):
         """See RangedFamily; a normal distribution within the range if there is a `spread`."""
         if self.spread is None or self.is_outside(task_id):
             return super().draw(rng, task_id, inside, outside)
-        low, high = inside
-        while not low <= (value := rng.normal((low + high) / 2, self.spread)) <= high:
-            pass
-        return float(value)
+        normal = NormalDist(sum(inside) / 2, self.spread)
+        low, high = (normal.cdf(end) for end in inside)
+        return normal.inv_cdf(rng.uniform(low, high))

@@ -190,8 +190,17 @@ def test_a_task_that_the_body_does_not_have_is_refused(parameters, message):
         env.set_tasks([Task("test", 0, 0, 25.0, parameters)])
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("reward", r"reward is 'forwad'; choose from forward, .* Did you mean forward"), ("cost", r"cost is 'forwad'")],
+)
+def test_rules_that_do_not_exist_are_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        Rules(**{name: "forwad"})
+
+
 def test_a_cost_that_the_body_does_not_have_is_refused():
-    with pytest.raises(UserError, match="the cost is height, but SafetyHopperVelocity-v1 has velocity and control"):
+    with pytest.raises(UserError, match=r"tasks\.cost is height, .* SafetyHopperVelocity-v1 takes velocity or control"):
         LocomotionEnv("SafetyHopperVelocity-v1", rules=Rules(cost="height"))
 
 

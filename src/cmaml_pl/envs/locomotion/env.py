@@ -17,9 +17,10 @@ from cmaml_pl.task import Task
 class LocomotionEnv(EngineEnv):
     """Worlds of one velocity task of Safety-Gymnasium, batch size [num_tasks, num_envs], all in this process.
 
-    The bodies are HalfCheetah, Hopper, Walker2d, Ant, Swimmer and Humanoid. A step costs 1 if the body is faster than
-    the id's threshold. An episode ends when a body that can fall has fallen. Models, rewards, costs, starts and
-    observations are those of safety_gymnasium, and the numbers are the same. `rules` gives other rewards and costs.
+    The bodies are HalfCheetah, Hopper, Walker2d, Ant and Humanoid; MuJoCo 3.17 refuses Swimmer's model. A step costs 1
+    if the body is faster than the id's threshold. An episode ends when a body that can fall has fallen. Models,
+    rewards, costs, starts and observations are those of safety_gymnasium, and the numbers are the same. `rules` gives
+    other rewards and costs.
 
     World i draws the starts of its episodes from a random stream seeded with `seed` + i, as in Safety-Gymnasium's
     vector environment. `set_tasks` gives row p a task, whose parameters are `mass`, `damping`, `gear` and `friction`:
@@ -63,7 +64,7 @@ class LocomotionEnv(EngineEnv):
         super().__init__(env_id, num_tasks, num_envs, mode, num_threads, horizon=horizon, dtype=dtype, reveal=reveal)
         definition = read_definition(env_id)
         if rules.cost == "height" and not definition.has_head:
-            raise UserError(f"the cost is height, but {env_id} has velocity and control; only HalfCheetah has height.")
+            raise UserError(f"tasks.cost is height, which only a HalfCheetah has: {env_id} takes velocity or control.")
         self.worlds = LocomotionWorlds(
             definition, self.batch_size.numel(), rules=rules, horizon=self.horizon, num_threads=self.num_threads
         )

@@ -195,7 +195,7 @@ class LocomotionWorlds:
         """See BatchedWorlds."""
         place = self._place if self.definition.free else self._place * (1.0, 0.0)
         found = {"agent": place[:, None].copy()}
-        if self.rules.reward != "forward":  # who is asked for a direction alone has a target that moves at 1 m/s
+        if self.rules.reward != "forward":  # a target direction is drawn as a target that moves at 1 m/s
             velocity = np.zeros((len(place), 2))
             velocity[:, : self.goals.shape[1]] = self.goals
             found["target"] = (velocity * self._steps[:, None] * self.definition.seconds)[:, None]
