@@ -39,7 +39,7 @@ study: $(STAMP) ## train arms with seeds and compare them; a second call continu
 	@printf '%s\n' $(foreach seed,$(SEEDS),$(foreach arm,$(ARMS),$(arm) $(seed))) | xargs -P $(JOBS) -n 2 sh -c 'echo "$$0, seed $$1"; \
 		$(PY) -m cmaml_pl train exp=$(EXP) arm=$$0 seed=$$1 run.id=$$0-s$$1 run.resume=auto quiet=true $(ARGS) || exit 255'
 	@exec $(PY) -m cmaml_pl evaluate steps=$(STEPS) run=[$(subst $(space),$(comma),$(strip \
-		$(foreach arm,$(ARMS),$(foreach seed,$(SEEDS),runs/$(EXP)/$(arm)-s$(seed)))))]
+		$(foreach arm,$(ARMS),$(foreach seed,$(SEEDS),runs/$(basename $(notdir $(EXP)))/$(arm)-s$(seed)))))]
 
 sweep: $(STAMP) ## create a W&B sweep from conf/sweep: EXP=point_goal [ARGS="key=value ..."]
 	@exec $(PY) -m cmaml_pl sweep $(if $(EXP),'exp=$(EXP)') $(ARGS)
