@@ -200,3 +200,13 @@ def test_robots_that_move_on_a_line_are_drawn_along_time_with_their_target(drawn
     assert drawn[0].axes[2].get_xlabel() == drawn[1].axes[0].get_xlabel() == "time step"
     assert {"target"} & set(names(drawn[0]))
     assert "goal" not in names(drawn[0])
+
+
+def test_costs_that_are_discounted_are_called_so(drawn, tmp_path):
+    rows = study()
+    plot_finetuning(summarise(rows), tmp_path / "a.png", discount=0.99)
+    plot_scatter(rows, summarise(rows), tmp_path / "b.png", discount=0.99)
+    plot_finetuning(summarise(rows), tmp_path / "c.png")
+    labels = [figure.axes[1].get_ylabel() for figure in (drawn[0], drawn[2])]
+    assert labels == ["discounted cost per episode", "cost per episode"]
+    assert drawn[1].axes[0].get_xlabel().startswith("discounted cost per episode")

@@ -45,7 +45,7 @@ PANELS = (
 
 def cost_unit(discount: float) -> str:
     """What an axis of costs shows, if the limits are on costs with this discount."""
-    return "cost per episode" if discount == 1.0 else f"cost per episode, discounted by {discount:g}"
+    return "cost per episode" if discount == 1.0 else "discounted cost per episode"
 
 
 def plot_finetuning(summaries: Sequence[Summary], path: Path, *, discount: float = 1.0) -> None:
@@ -73,6 +73,7 @@ def draw_panel(
         _draw_curve(axis, [summary for summary in summaries if summary.method == method], panel, look.colour)
     unit = cost_unit(discount) if panel.name == "cost" else panel.unit
     axis.set(title=panel.title, ylabel=unit, xlabel="environment steps of adaptation, per task")
+    axis.locator_params(axis="x", nbins=5)
     if panel.name == "cost":
         axis.set_ylim(bottom=0)
         _draw_limit(axis, summaries, drawn, of="y")
