@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import pairwise
-from typing import TypeVar
 
 import torch
 from tensordict import TensorDict
@@ -16,10 +15,8 @@ from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.rollouts import Rollouts
-from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
+from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData, select
 from cmaml_pl.task import Task
-
-Rows = TypeVar("Rows", TaskData, InnerStep)
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,8 @@ class Stage:
 
     def select(self, rows: Tensor) -> "Stage":
         """The stage of the tasks that the mask `rows` selects, bool, (tasks,)."""
-        step = None if self.step is None else _select(self.step, rows)
-        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], _select(self.data, rows), step)
-
-
-def _select(record: Rows, rows: Tensor | slice) -> Rows:
-    return replace(record, **{name: value[rows] for name, value in vars(record).items()})
+        step = None if self.step is None else select(self.step, rows)
+        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], select(self.data, rows), step)
 
 
 def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage], int]:
@@ -124,7 +117,7 @@ def _step(
     """`inner.step`; threads share the tasks, unless all tasks take one step together."""
     if inner.shares_policy:
         return inner.step(actor, theta, multiplier, data)
-    parts = threads.map(lambda part: inner.step(actor, theta[part], multiplier[part], _select(data, part)), len(theta))
+    parts = threads.map(lambda part: inner.step(actor, theta[part], multiplier[part], select(data, part)), len(theta))
     return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 

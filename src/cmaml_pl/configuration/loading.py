@@ -91,8 +91,7 @@ def exp_name(exp: str) -> str:
         return exp
     path = Path(exp)
     packaged = conf_dir() / "exp" / path.name
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", path.stem):
-        raise UserError(f"exp is {exp!r}, but its name may hold letters, digits, '_', '-' and '.' only.")
+    check_name(path.stem, f"exp is {exp!r}, but its name")
     if packaged.exists() and path.exists() and not path.samefile(packaged):
         raise UserError(f"exp is {exp!r}, but there is an experiment {path.stem} in the package: rename the file.")
     return path.stem
@@ -108,6 +107,12 @@ def _experiment_layers(exp: str) -> list[DictConfig]:
             raise UserError(f"{file} has {BASE}: {name}, but must name one of {', '.join(known)}.")
         chain.append((name, read_yaml(conf_file("exp", name))))
     return [layer for _, layer in reversed(chain)]
+
+
+def check_name(name: str, subject: str) -> None:
+    """Raise a UserError, which begins with `subject`, if `name` cannot be that of a folder and of a W&B run."""
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise UserError(f"{subject} may hold letters, digits, '_', '-' and '.' only.")
 
 
 def with_exp_name(overrides: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -13,6 +14,11 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Rows = TypeVar("Rows", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ def pool(data: TaskData) -> TaskData:
     return dataclasses.replace(merged, cost_scale=spread(merged.cost_advantage)[:, 0])
 
 
-def select(data: TaskData, rows: Tensor | slice) -> TaskData:
-    """The tasks of some rows: a slice, or a mask, bool, (tasks,)."""
-    return TaskData(**{name: value[rows] for name, value in vars(data).items()})
+def select(record: Rows, rows: Tensor | slice) -> Rows:
+    """The tasks of some rows, a slice or a mask, bool, (tasks,), of a record whose fields have a row for each task."""
+    return dataclasses.replace(record, **{name: value[rows] for name, value in vars(record).items()})
 
 
 def gather(data: TaskData, ranks: Ranks) -> TaskData:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl.configuration.loading import exp_name, experiments, load_experiment, load_stored, with_exp_name
+from cmaml_pl.configuration.loading import check_name, exp_name, experiments, load_experiment, load_stored, with_exp_name
 from cmaml_pl.configuration.merging import flatten, rename_flat
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
@@ -68,8 +67,7 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
     new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     run_id = config.run.id or os.environ.get(RUN_ID) or new_id
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", run_id):
-        raise UserError(f"run.id is {run_id!r}, but may hold letters, digits, '_', '-' and '.' only.")
+    check_name(run_id, f"run.id is {run_id!r}, but")
     config = replace(config, run=replace(config.run, id=run_id))
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     newest = folder.newest_good_checkpoint() if resume else None
