@@ -115,7 +115,7 @@ class Health(Callback):
         return (
             f"In {2 * self.window} meta-iterations the standard deviation of the meta-policy's episode costs has risen "
             f"from {then**0.5:.3g} to {now**0.5:.3g}, beside a limit of {limit:g}. Try more episodes "
-            "(rollout.envs_per_task, train.tasks_per_batch) or smaller steps (outer.lr, inner.max_kl)."
+            "(rollout.envs_per_task, train.tasks_per_batch) or smaller steps (outer.lr, inner.trust_region.max_kl)."
         )
 
     def unseen_violation(self, cost: float, predicted: float, limit: float) -> str | None:

@@ -112,7 +112,7 @@ class Safeguard(Callback):
             raise UserError(
                 f"{self.in_a_row} meta-iterations in a row (train.max_dropped) were dropped, the last one because "
                 f"{wrong} is not finite. {last_good} Look at what the environment returns, and at outer.lr and "
-                "inner.max_kl."
+                "inner.trust_region.max_kl."
             )
         if self.dropped.bit_count() == 1:  # warn of the 1st, 2nd, 4th, 8th ... only, not of all
             logger.warning(

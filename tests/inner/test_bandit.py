@@ -35,6 +35,15 @@ def test_the_projecting_methods_go_to_the_limit_and_stay_there(name):
     assert ((free[-1] - TARGET[1]).abs() < 0.15).all(), "what the limit leaves free was not optimised"
 
 
+def test_safemeta_goes_to_the_limit_and_stays_within_it():
+    path = learn("safemeta", steps=60, kl_weight=2.0)
+    cost, free = path[..., 0], path[..., 1]
+    assert (cost[:, :SEEDS] < LIMIT + 0.08).all(), "it went past the limit on the way"
+    assert (cost[20:, SEEDS:] < LIMIT + 0.08).all(), "it did not come back soon"
+    assert ((cost[-20:].mean(dim=0) - LIMIT).abs() < 0.05).all()
+    assert ((free[-1] - TARGET[1]).abs() < 0.15).all(), "what the limit leaves free was not optimised"
+
+
 def test_trpo_lagrangian_swings_around_the_limit():
     path = learn("trpo_lag", steps=160, multiplier_lr=0.05)
     # a multiplier that integrates the excess swings (Stooke, Achiam & Abbeel 2020): its average is at the limit

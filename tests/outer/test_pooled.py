@@ -8,6 +8,7 @@ from tests.helpers import make_actor, make_method, make_task_data
 
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.trpo_lag import TRPOLag
+from cmaml_pl.outer.base import MetaBatch, MetaGoal
 from cmaml_pl.outer.pooled import Pooled, PooledSteps
 from cmaml_pl.rollout.task_data import TaskData, pool
 
@@ -72,7 +73,9 @@ def test_the_tasks_share_one_lambda_that_follows_their_mean_cost(actor, theta, d
 def test_its_gradient_with_its_optimiser_leads_to_where_the_steps_arrived(actor, theta, data):
     pooled = Pooled()
     adapted = theta + 0.2 * torch.randn(theta.shape[1], generator=torch.Generator().manual_seed(3))
-    gradient = pooled.gradient(actor, theta[0], adapted, torch.zeros(TASKS), data)
+    gradient = pooled.direction(
+        actor, theta[0], MetaBatch(theta[0], data, [MetaGoal(adapted, torch.zeros(TASKS), data)])
+    )
     parameter = torch.nn.Parameter(theta[0].clone())
     optimizer = pooled.optimizer([parameter])
     parameter.grad = gradient
@@ -94,5 +97,6 @@ def test_a_broken_task_is_left_out_of_the_pooled_step(name, actor, theta, data):
 
 def test_a_rank_without_a_sound_task_has_no_say_in_the_direction(theta, data):
     nothing = TaskData(**{name: value[:0] for name, value in vars(data).items()})
-    gradient = Pooled().gradient(make_actor(hidden=(8,)), theta[0], theta[:0], torch.zeros(0), nothing)
+    batch = MetaBatch(theta[0], nothing, [MetaGoal(theta[:0], torch.zeros(0), nothing)])
+    gradient = Pooled().direction(make_actor(hidden=(8,)), theta[0], batch)
     assert torch.equal(gradient, torch.zeros_like(theta[0]))

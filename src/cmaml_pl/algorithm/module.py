@@ -1,7 +1,7 @@
 """C-MAML as a LightningModule; the outer update uses Lightning's manual optimisation."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,21 +14,12 @@ from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.math.advantages import episode_cost_from_values
-from cmaml_pl.outer.base import OuterMethod, first_order
+from cmaml_pl.outer.base import MetaBatch, MetaGoal, OuterMethod, first_order
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
 from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 from cmaml_pl.task import Task
-
-
-class MetaGoal(NamedTuple):
-    """Policies that the meta-update is to improve: their parameters, the cost's weight, their data, the PullBack."""
-
-    adapted: Tensor
-    weight: Tensor
-    data: TaskData
-    through: PullBack
 
 
 class CMAML(LightningModule):
@@ -118,17 +109,11 @@ class CMAML(LightningModule):
             goals += [self._goal(stages[: k + 1], inner) for k in range(len(stages) - 1)]
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
+        batch = MetaBatch(start, safety, goals, self.ranks, self.threads)
         eta_weight = self.safety_weight(safety)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
-            # when a pass moves theta, every adapted policy moves by the same amount, to first order
-            gradients = [
-                self.outer.gradient(
-                    self.actor, theta, g.adapted + (theta - start), g.weight, g.data, g.through, self.threads
-                )
-                for g in goals
-            ]
-            gradient = torch.stack(gradients).mean(dim=0)
+            gradient = self.outer.direction(self.actor, theta, batch)
             if eta_weight > 0:
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
                 gradient = gradient + eta_weight * direction

@@ -15,13 +15,16 @@ from cmaml_pl.imports import import_object
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.cpo import CPO
 from cmaml_pl.inner.pcpo import PCPO
+from cmaml_pl.inner.safemeta import SafeMetaAdaptation
 from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.outer.maml import MAML
+from cmaml_pl.outer.meta_cpo import MetaCPO
 from cmaml_pl.outer.pooled import Pooled
 from cmaml_pl.outer.reptile import Reptile
+from cmaml_pl.outer.safemeta import SafeMeta
 from cmaml_pl.tasks.base import TaskFamily
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
@@ -90,13 +93,20 @@ INNER_METHODS = Registry(
     "inner.method",
     InnerMethod,
     "cmaml_pl.inner_methods",
-    {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag},
+    {"cpo": CPO, "pcpo": PCPO, "safemeta": SafeMetaAdaptation, "trpo": TRPO, "trpo_lag": TRPOLag},
 )
 OUTER_METHODS = Registry(
     "outer.method",
     OuterMethod,
     "cmaml_pl.outer_methods",
-    {"fomaml": FOMAML, "maml": MAML, "pooled": Pooled, "reptile": Reptile},
+    {
+        "fomaml": FOMAML,
+        "maml": MAML,
+        "meta_cpo": MetaCPO,
+        "pooled": Pooled,
+        "reptile": Reptile,
+        "safemeta": SafeMeta,
+    },
 )
 TASK_FAMILIES = Registry(
     "tasks.family",

@@ -24,6 +24,8 @@ KNOWN = {
     "cmaml_printed": ("C-MAML as printed", "tab:pink"),
     "cmaml_reptile": ("C-MAML, Reptile outside", "tab:olive"),
     "maml_penalty": ("MAML, fixed penalty", "tab:brown"),
+    "safemeta": ("SafeMeta", "teal"),
+    "meta_cpo": ("Meta-CPO", "darkkhaki"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
@@ -38,6 +40,8 @@ WORDS = {
     "cpo": "CPO",
     "pcpo": "PCPO",
     "trpo": "TRPO",
+    "safemeta": "SafeMeta",
+    "meta_cpo": "Meta-CPO",
     "eta_off": "eta off",
     "inner.method=trpo_lag": "TRPO-Lagrangian inside",
     "inner.method=cpo": "CPO inside",

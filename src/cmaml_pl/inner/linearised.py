@@ -8,7 +8,7 @@ from torch import Tensor
 from cmaml_pl.inner.base import likelihood_ratio
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.cpo_dual import Case
-from cmaml_pl.math.natural_gradient import conjugate_gradient
+from cmaml_pl.math.natural_gradient import TaskFunction, conjugate_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -71,12 +71,15 @@ def linearise(actor: GaussianActor, theta: Tensor, data: TaskData, region: Trust
     """The linearised problem of a step from `theta`, (tasks, P), within `region`; `theta` has collected `data`."""
     _, g = region.gradient(actor, theta, data, data.reward_signal)
     _, b = region.gradient(actor, theta, data, data.cost_signal)
-    product = region.fisher(actor, theta, data)
-    v, w = (conjugate_gradient(product, gradient, iterations=region.cg_iterations) for gradient in (g, b))
+    return solve_products(region.fisher(actor, theta, data), g, b, cost_excess(data), iterations=region.cg_iterations)
+
+
+def solve_products(product: TaskFunction, g: Tensor, b: Tensor, c: Tensor, *, iterations: int) -> LinearisedProblem:
+    """The problem with the gradients g and b, (tasks, P), the excess c, (tasks,), and H as its product x -> H x."""
+    v, w = (conjugate_gradient(product, gradient, iterations=iterations) for gradient in (g, b))
     # an iterate v of conjugate gradients is not exact, but v'Hv = g'v holds; r is b'v, not g'w, because the step along
     # v changes the cost by b'v
-    q, r, s = (g * v).sum(dim=1), (b * v).sum(dim=1), (b * w).sum(dim=1)
-    return LinearisedProblem(v, w, q, r, s, cost_excess(data))
+    return LinearisedProblem(v, w, q=(g * v).sum(dim=1), r=(b * v).sum(dim=1), s=(b * w).sum(dim=1), c=c)
 
 
 def reach_where_free(

@@ -32,7 +32,7 @@ class TrustRegion:
     Attributes:
         max_kl: largest mean divergence of a step, nats (OmniSafe: 0.01; more here, because a task has few steps).
         parameters: which parameters a step may move: "all" of them; "context", an input that is the same in all states
-            (CAVIA, Zintgraf et al. 2019); or "head", the last layer (ANIL, Raghu et al. 2020).
+            (CAVIA, Zintgraf et al. 2019); "head", the last layer (ANIL, Raghu et al. 2020); or "mean", all but log_std.
         cg_iterations: number of products with the Fisher matrix for each gradient (OmniSafe: 15).
         cg_damping: number added to the diagonal of the Fisher matrix (OmniSafe).
         fisher_every: the Fisher matrix is averaged over every `fisher_every`-th state (Schulman et al. 2015, appendix

@@ -61,8 +61,8 @@ class ObservationNormaliser(nn.Module):
         self.count.copy_(total)
 
 
-PARTS = ("all", "context", "head")
-"""Parts of an actor's parameters: all, the context, or the last layer."""
+PARTS = ("all", "context", "head", "mean")
+"""Parts of an actor's parameters: all, the context, the last layer, or all but log_std."""
 
 
 class GaussianActor(nn.Module):
@@ -139,7 +139,8 @@ class GaussianActor(nn.Module):
         if part == "all":
             return None
         slices, last = self._slices(), f"mean.{len(self.mean) - 1}"
-        names = ["context"] if part == "context" else [f"{last}.weight", f"{last}.bias"]
+        heads = [f"{last}.weight", f"{last}.bias"]
+        names = {"context": ["context"], "head": heads, "mean": [name for name in slices if name != "log_std"]}[part]
         result = torch.zeros(sum(parameter.numel() for parameter in self.parameters()))
         for name in names:
             result[slices[name]] = 1.0

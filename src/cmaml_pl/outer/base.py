@@ -1,8 +1,8 @@
 """The interface of outer methods, which move the initialisation after the tasks of a meta-batch have adapted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
+from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -19,6 +20,42 @@ from cmaml_pl.rollout.task_data import TaskData
 def first_order(gradient: Tensor) -> Tensor:
     """The PullBack of first-order methods: d theta^p / d theta is taken as the identity."""
     return gradient
+
+
+@dataclass(frozen=True)
+class MetaGoal:
+    """Policies that the meta-update is to improve, one for each task.
+
+    Attributes:
+        adapted: theta^p, (tasks, P).
+        weight: of the cost in the loss, held fixed, (tasks,).
+        post: rollouts of the policies.
+        pull_back: through the steps that led to the policies, for a method that `differentiates`.
+    """
+
+    adapted: Tensor
+    weight: Tensor
+    post: TaskData
+    pull_back: PullBack = first_order
+
+
+@dataclass(frozen=True)
+class MetaBatch:
+    """What a meta-update is computed from: the rollouts of this rank's tasks.
+
+    Attributes:
+        start: the meta-parameters that every task started from, (P,).
+        pre: rollouts of `start`, with the cost advantages of the global safety critic.
+        goals: the policies that are to improve; the first goal is that of the adapted policies.
+        ranks: the processes that hold the other tasks.
+        threads: share the tasks.
+    """
+
+    start: Tensor
+    pre: TaskData
+    goals: Sequence[MetaGoal]
+    ranks: Ranks = ALONE
+    threads: RowThreads = ONE_THREAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,55 +126,32 @@ class OuterMethod(ABC):
             post: rollouts of `theta`.
 
         Returns:
-            The theta^p, (tasks, P); lambda^p, (tasks,), which later tasks start from; and the weight of the cost that
-            `gradient` is given, (tasks,).
+            The theta^p, (tasks, P); lambda^p, (tasks,), which later tasks start from; and the weight of the cost in
+            the MetaGoal, (tasks,).
         """
         return theta, *inner.judge(actor, theta, multiplier, post)
 
-    def gradient(
-        self,
-        actor: GaussianActor,
-        theta: Tensor,
-        adapted: Tensor,
-        weight: Tensor,
-        post: TaskData,
-        pull_back: PullBack = first_order,
-        threads: RowThreads = ONE_THREAD,
-    ) -> Tensor:
+    @abstractmethod
+    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """The meta-gradient g; the meta-optimiser moves theta along -g.
 
         Args:
             actor: the network that runs the parameters.
-            theta: meta-parameters, (P,).
-            adapted: theta^p, (tasks, P).
-            weight: of the cost, held fixed, (tasks,).
-            post: rollouts of the adapted policies.
-            pull_back: through the steps that led to the adapted policies, for a method that `differentiates`.
-            threads: share the tasks.
+            theta: meta-parameters, (P,): `batch.start`, moved by earlier passes on the same batch.
+            batch: rollouts and policies.
 
         Returns:
-            g, (P,), a new tensor. Its entries for log_std are 0 if log_std is not learned.
+            g of this rank's tasks, (P,), a new tensor; the module averages it over the ranks. Its entries for log_std
+            are 0 if log_std is not learned.
         """
-        rows = pull_back(self._gradients(actor, theta, adapted, weight, post, threads))
-        result = rows.sum(dim=0) / max(len(rows), 1)  # 0 on a rank without a task
-        if not self.log_std:
-            result[actor.log_std_slice] = 0.0
+
+    def learned(self, actor: GaussianActor, direction: Tensor) -> Tensor:
+        """`direction`, (P,), with 0 for log_std if log_std is not learned."""
+        if self.log_std:
+            return direction
+        result = direction.clone()
+        result[actor.log_std_slice] = 0.0
         return result
-
-    @abstractmethod
-    def _gradients(
-        self,
-        actor: GaussianActor,
-        theta: Tensor,
-        adapted: Tensor,
-        weight: Tensor,
-        post: TaskData,
-        threads: RowThreads,
-    ) -> Tensor:
-        """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
-
-        A method that `differentiates` gives gradients in theta^p.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,3 +174,56 @@ class MetaLearner(OuterMethod):
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Adam."""
         return torch.optim.Adam(parameters, lr=self.lr)
+
+    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+        """The mean over the goals, and over the tasks of each; see OuterMethod.direction."""
+        moved, gradients = theta - batch.start, []
+        for goal in batch.goals:
+            # when a pass moves theta, every adapted policy moves by the same amount, to first order
+            now = replace(goal, adapted=goal.adapted + moved)
+            rows = goal.pull_back(self._gradients(actor, theta, now, batch.threads))
+            gradients.append(rows.sum(dim=0) / max(len(rows), 1))  # 0 on a rank without a task
+        return self.learned(actor, torch.stack(gradients).mean(dim=0))
+
+    @abstractmethod
+    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+        """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
+
+        A method that `differentiates` gives gradients in theta^p.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustRegionLearner(OuterMethod):
+    """An outer method whose step is a trust-region step of the meta-policy, over its states on the tasks of all ranks.
+
+    `direction` gives minus that step, the same on all ranks, and the meta-optimiser takes it as it is.
+
+    Attributes:
+        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats.
+        cg_iterations: as in TrustRegion.
+        cg_damping: as in TrustRegion.
+    """
+
+    max_kl: float = bounded(1.0e-3, above=0)  # (Xu & Zhu 2025)
+    cg_iterations: int = bounded(10, low=1)
+    cg_damping: float = bounded(0.1, low=0)
+
+    @property
+    def safety_term(self) -> bool:
+        """False: the step itself minds the cost."""
+        return False
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Gradient descent with step size 1, which takes the step as it is."""
+        return torch.optim.SGD(parameters, lr=1.0)
+
+    @property
+    def region(self) -> TrustRegion:
+        """The trust region of the meta-step; log_std does not move if it is not learned."""
+        return TrustRegion(
+            max_kl=self.max_kl,
+            parameters="all" if self.log_std else "mean",
+            cg_iterations=self.cg_iterations,
+            cg_damping=self.cg_damping,
+        )

@@ -10,8 +10,8 @@ from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.outer.base import MetaLearner
-from cmaml_pl.rollout.task_data import TaskData, select
+from cmaml_pl.outer.base import MetaGoal, MetaLearner
+from cmaml_pl.rollout.task_data import select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +35,16 @@ class FOMAML(MetaLearner):
     every_step: bool = False
     clip: float | None = bounded(None, above=0)
 
-    def _gradients(
-        self,
-        actor: GaussianActor,
-        theta: Tensor,
-        adapted: Tensor,
-        weight: Tensor,
-        post: TaskData,
-        threads: RowThreads,
-    ) -> Tensor:
+    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         def gradient(part: slice) -> Tensor:
-            data = select(post, part)
-            advantage = lagrangian_advantage(data, weight[part])
+            data = select(goal.post, part)
+            advantage = lagrangian_advantage(data, goal.weight[part])
             _, rows = rowwise_gradient(
-                lambda candidate: -self._surrogate(likelihood_ratio(actor, candidate, data), advantage), adapted[part]
+                lambda x: -self._surrogate(likelihood_ratio(actor, x, data), advantage), goal.adapted[part]
             )
             return rows
 
-        return torch.cat(threads.map(gradient, len(adapted)))
+        return torch.cat(threads.map(gradient, len(goal.adapted)))
 
     def _surrogate(self, ratio: Tensor, advantage: Tensor) -> Tensor:
         """E[ratio * A], (tasks,), clipped where that is asked for: E[min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)]."""

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
-from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.outer.base import OuterMethod
+from cmaml_pl.outer.base import MetaBatch, OuterMethod
 from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
 
 
@@ -101,13 +100,7 @@ class Pooled(OuterMethod):
         step = inner.step(actor, theta, multiplier, post)
         return step.theta, step.multiplier, step.multiplier
 
-    def _gradients(
-        self,
-        actor: GaussianActor,
-        theta: Tensor,
-        adapted: Tensor,
-        weight: Tensor,
-        post: TaskData,
-        threads: RowThreads,
-    ) -> Tensor:
-        return theta - adapted[:1]  # all rows of `adapted` are the same policy theta'
+    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+        """Theta - theta', 0 on a rank without a task; see OuterMethod.direction."""
+        arrived = batch.goals[0].adapted[:1]  # all rows are the same policy theta'
+        return self.learned(actor, (theta - arrived).sum(dim=0))

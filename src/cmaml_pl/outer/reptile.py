@@ -6,8 +6,7 @@ from torch import Tensor
 
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.outer.base import MetaLearner
-from cmaml_pl.rollout.task_data import TaskData
+from cmaml_pl.outer.base import MetaGoal, MetaLearner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +19,5 @@ class Reptile(MetaLearner):
 
     method: str = "reptile"
 
-    def _gradients(
-        self,
-        actor: GaussianActor,
-        theta: Tensor,
-        adapted: Tensor,
-        weight: Tensor,
-        post: TaskData,
-        threads: RowThreads,
-    ) -> Tensor:
-        return theta - adapted
+    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+        return theta - goal.adapted

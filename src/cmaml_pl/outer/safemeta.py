@@ -1,0 +1,60 @@
+"""The meta-training of SafeMeta (Xu & Zhu 2025, "Efficient Safe Meta-Reinforcement Learning", NeurIPS)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cmaml_pl.distributed.threads import RowThreads
+from cmaml_pl.math.gaussian import gaussian_log_prob
+from cmaml_pl.math.natural_gradient import natural_step, rowwise_gradient
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner
+from cmaml_pl.outer.safety import safety_gradient
+from cmaml_pl.rollout.task_data import gather, pool, select
+
+
+@dataclass(frozen=True, kw_only=True)
+class SafeMeta(TrustRegionLearner):
+    """A trust-region step on the adapted policies' reward, or on the meta-policy's cost while that is over its limit.
+
+    The adapted policy is pi^p ~ pi_theta exp((A_r - u A_C) / eta). With the exponent held fixed, its score is that of
+    the meta-policy up to a function of the state, so that the gradient of its return needs no derivative of the
+    adaptation:
+
+        grad J_r(pi^p) = E_post[A_r grad log pi^p(a|s)] = E_post[A_r grad log pi_theta(a|s)],
+
+    on the adapted policies' rollouts. While mean_p J_C(pi_theta) > mean_p d^p, the step is one against
+    E_pre[A_C grad log pi_theta(a|s)] instead, with A_C of the global safety critic. Nothing else restrains the
+    meta-policy: there is no safety term.
+    """
+
+    method: str = "safemeta"
+
+    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+        """See OuterMethod.direction."""
+        pre, ranks, region = batch.pre, batch.ranks, self.region
+        if ranks.mean(pre.episode_cost) > ranks.mean(pre.cost_limit):
+            ascent = -safety_gradient(actor, theta, pre, include_log_std=self.log_std)
+        else:
+            rows = score_gradient(actor, theta, batch.goals[0], batch.threads)
+            ascent = self.learned(actor, rows.mean(dim=0))
+        ascent, old = ranks.average(ascent, len(pre.action))[None], theta[None]
+        states = pool(gather(pre, ranks))
+        product = region.fisher(actor, old, states)
+        step = natural_step(product, ascent, max_kl=region.max_kl, iterations=region.cg_iterations)
+        return -region.reach(actor, old, states, step)[0]
+
+
+def score_gradient(actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    """E_post[A_r grad log pi_theta(a|s)] at the meta-parameters `theta`, (P,), for each task, (tasks, P)."""
+
+    def gradient(part: slice) -> Tensor:
+        post = select(goal.post, part)
+
+        def value(x: Tensor) -> Tensor:
+            return (gaussian_log_prob(*actor.stacked(x, post.features), post.action) * post.reward_signal).mean(dim=1)
+
+        return rowwise_gradient(value, theta.expand(len(post.action), -1))[1]
+
+    return torch.cat(threads.map(gradient, len(goal.adapted)))
