@@ -22,6 +22,7 @@ from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.outer.maml import MAML
 from cmaml_pl.outer.meta_cpo import MetaCPO
+from cmaml_pl.outer.meta_srl import MetaSRL
 from cmaml_pl.outer.pooled import Pooled
 from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.outer.safemeta import SafeMeta
@@ -103,6 +104,7 @@ OUTER_METHODS = Registry(
         "fomaml": FOMAML,
         "maml": MAML,
         "meta_cpo": MetaCPO,
+        "meta_srl": MetaSRL,
         "pooled": Pooled,
         "reptile": Reptile,
         "safemeta": SafeMeta,

@@ -26,6 +26,7 @@ KNOWN = {
     "maml_penalty": ("MAML, fixed penalty", "tab:brown"),
     "safemeta": ("SafeMeta", "teal"),
     "meta_cpo": ("Meta-CPO", "darkkhaki"),
+    "meta_srl": ("Meta-SRL", "slateblue"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
@@ -42,6 +43,7 @@ WORDS = {
     "trpo": "TRPO",
     "safemeta": "SafeMeta",
     "meta_cpo": "Meta-CPO",
+    "meta_srl": "Meta-SRL",
     "eta_off": "eta off",
     "inner.method=trpo_lag": "TRPO-Lagrangian inside",
     "inner.method=cpo": "CPO inside",
