@@ -57,12 +57,11 @@ class EngineVecEnv(VecEnv):
     def step_wait(self) -> tuple[Any, ...]:
         """See VecEnv."""
         observation, reward, *_, terminated, truncated, told = self.env.step_wait()
-        infos: list[dict[str, Any]] = [{"cost": cost} for cost in told["cost"].tolist()]
-        ended = terminated | truncated
+        ended, limits = terminated | truncated, truncated & ~terminated
+        pairs = zip(told["cost"].tolist(), limits.tolist(), strict=True)
+        infos: list[dict[str, Any]] = [{"cost": cost, "TimeLimit.truncated": limit} for cost, limit in pairs]
         for world in np.flatnonzero(ended):
             infos[world]["terminal_observation"] = told["final_observation"][world]
-        for world, info in enumerate(infos):
-            info["TimeLimit.truncated"] = bool(truncated[world] and not terminated[world])
         return observation, reward.astype(np.float32), ended, infos
 
     def close(self) -> None:
