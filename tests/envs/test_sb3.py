@@ -13,7 +13,7 @@ from cmaml_pl.errors import UserError
 def test_without_it_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "cmaml_pl.envs.sb3", raising=False)
     monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)  # an import of it fails
-    with pytest.raises(UserError, match=r"install it with `pip install 'stable-baselines3>=2\.3,<3'`"):
+    with pytest.raises(UserError, match=r"install it with `pip install 'stable-baselines3>=2\.9,<3'`"):
         _ = envs.make_sb3_vec
 
 

@@ -6,7 +6,6 @@ import sys
 import tomllib
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -123,7 +122,8 @@ def test_gymnasiums_statistics_of_episodes_count_it():
     np.testing.assert_allclose(info["episode"]["r"], np.sum(rewards, axis=0), rtol=1e-6)
 
 
-def test_a_world_whose_physics_fails_ends_with_its_last_observation_that_is_good():
+def test_a_world_whose_physics_fails_ends_with_its_last_observation_that_is_good(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes a log there
     env = make_vec(POINT, 2, seed=0)
     first, _ = env.reset()
     env._worlds.physics._batch.qvel[1] = np.nan
@@ -260,7 +260,7 @@ def test_neither_pytorch_nor_the_trainer_is_imported(tmp_path):
 
 def test_gymnasium_finds_the_plug_in(tmp_path):
     """As pip would install it: Gymnasium reads the entry points of an installed package."""
-    points = tomllib.loads((Path(ROOT) / "pyproject.toml").read_text())["project"]["entry-points"]["gymnasium.envs"]
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["gymnasium.envs"]
     installed = tmp_path / "site" / "plug_in-1.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: plug_in\nVersion: 1.0\n")
@@ -274,3 +274,10 @@ def test_gymnasium_finds_the_plug_in(tmp_path):
         print(env.reset(seed=0)[0].shape, sum(name.startswith("cmaml_pl/") for name in gymnasium.registry))
     """
     assert python(code, tmp_path) == f"(2, 60) {len(ENGINE_IDS)}"
+
+
+def test_the_ten_lines_of_the_docs_run(tmp_path):
+    page = (ROOT / "docs/engine.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 12
+    assert python(code, tmp_path).startswith("mean cost of a world in 100 steps: ")

@@ -13,7 +13,7 @@ try:
     from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 except ImportError as error:
     raise UserError(
-        f"Stable-Baselines3 cannot be imported ({error}): install it with `pip install 'stable-baselines3>=2.3,<3'`."
+        f"Stable-Baselines3 cannot be imported ({error}): install it with `pip install 'stable-baselines3>=2.9,<3'`."
     ) from error
 
 
