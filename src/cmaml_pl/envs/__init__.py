@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cmaml_pl.envs.checking import check_task_env as check_task_env
     from cmaml_pl.envs.locomotion import LocomotionEnv as LocomotionEnv
     from cmaml_pl.envs.navigation import NavigationEnv as NavigationEnv
     from cmaml_pl.envs.registration import register_envs as register_envs
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cmaml_pl.envs.vector import make_vec as make_vec
 
 MODULES = {
+    "check_task_env": "checking",
     "NavigationEnv": "navigation",
     "LocomotionEnv": "locomotion",
     "make_vec": "vector",
