@@ -150,6 +150,11 @@ def test_a_frame_shows_world_0_and_what_moves():
     assert frame.shape == (drawing.SIZE, drawing.SIZE, 3)
     assert frame.dtype == np.uint8
     assert frame.std() > 10  # something is seen
+    other = make_vec(HOPPER, 1, seed=0, render_mode="rgb_array")
+    other.reset()
+    assert (other.render() != frame).any()
+    np.testing.assert_array_equal(env.render(), frame)  # each draws on a canvas of its own
+    other.close()
     np.testing.assert_array_equal(env.render(), frame)
     for _ in range(10):
         env.step(np.ones((2, 2)))

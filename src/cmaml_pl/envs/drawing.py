@@ -37,11 +37,12 @@ class Painter:
 
     Args:
         worlds: worlds of the id; they give the model and the kinds of things.
-        context: MuJoCo's drawing context.
+        canvas: OpenGL's context.
+        context: MuJoCo's drawing context, on the canvas.
     """
 
-    def __init__(self, worlds: BatchedWorlds, context: Any) -> None:
-        self._model, self._context = worlds.physics.model, context
+    def __init__(self, worlds: BatchedWorlds, canvas: Any, context: Any) -> None:
+        self._model, self._canvas, self._context = worlds.physics.model, canvas, context
         self._definition = worlds.definition if isinstance(worlds, NavigationWorlds) else None
         self._data = mujoco.MjData(self._model)
         self._scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + 1000)
@@ -76,6 +77,7 @@ class Painter:
             _add_places(scene, self._definition, positions)
         elif "target" in positions:
             _add_target(scene, positions["target"][0])
+        self._canvas.make_current()  # another painter may have drawn meanwhile
         rectangle, pixels = mujoco.MjrRect(0, 0, SIZE, SIZE), np.empty((SIZE, SIZE, 3), np.uint8)
         mujoco.mjr_render(rectangle, scene, self._context)
         mujoco.mjr_readPixels(pixels, None, rectangle, self._context)
@@ -126,11 +128,12 @@ def open_painter(worlds: BatchedWorlds) -> Iterator[Painter]:
             canvas.make_current()
             context = mujoco.MjrContext(worlds.physics.model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             stack.callback(context.free)
+            stack.callback(canvas.make_current)  # called before the two above, which free what is current
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
         except Exception as error:  # noqa: BLE001  (OpenGL's libraries and drivers raise nearly anything)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise NoRendererError(f"no OpenGL to draw with ({reason})") from None
-        yield Painter(worlds, context)
+        yield Painter(worlds, canvas, context)
 
 
 def _canvas_class() -> Any:

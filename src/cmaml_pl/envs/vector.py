@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,28 +61,33 @@ def make_vec(
     if render_mode is not None:
         check_choice("render_mode", render_mode, EngineVectorEnv.metadata["render_modes"])
     horizon = check_env_id(id, max_episode_steps, id_key="id", horizon_key="max_episode_steps")
-    worlds: BatchedWorlds
     threads = usable_cores() if num_threads is None else num_threads
-    if "Velocity" in id:
-        from cmaml_pl.envs.locomotion import definition as legs
-        from cmaml_pl.envs.locomotion.worlds import LocomotionWorlds
-
-        body = legs.read_definition(id)
-        spaces = body.original
-        worlds = LocomotionWorlds(body, num_envs, rules=Rules(), horizon=horizon, num_threads=threads)
-    else:
-        from cmaml_pl.envs.navigation import definition as wheels
-        from cmaml_pl.envs.navigation.worlds import NavigationWorlds
-
-        task = wheels.read_definition(id)
-        spaces = task.task
-        worlds = NavigationWorlds(task, num_envs, horizon=horizon, num_threads=threads, sleeping=mode == "fast")
+    worlds, original = _make_worlds(id, num_envs, sleeping=mode == "fast", horizon=horizon, num_threads=threads)
     env = EngineVectorEnv(
-        worlds, num_envs, spaces.observation_space, spaces.action_space, seed, cost=cost, render_mode=render_mode
+        worlds, num_envs, original.observation_space, original.action_space, seed, cost=cost, render_mode=render_mode
     )
     again: Any = partial(make_vec, id, mode=mode, num_threads=num_threads, cost=cost, render_mode=render_mode)
     env.spec = EnvSpec(f"{NAMESPACE}/{id}", max_episode_steps=horizon, vector_entry_point=again)
     return env
+
+
+def _make_worlds(
+    env_id: str, num_worlds: int, *, sleeping: bool, horizon: int, num_threads: int
+) -> tuple[BatchedWorlds, Any]:
+    """The worlds of an id, and safety_gymnasium's object that has its spaces."""
+    if "Velocity" in env_id:
+        from cmaml_pl.envs.locomotion.definition import read_definition as read_body
+        from cmaml_pl.envs.locomotion.worlds import LocomotionWorlds
+
+        body = read_body(env_id)
+        return LocomotionWorlds(
+            body, num_worlds, rules=Rules(), horizon=horizon, num_threads=num_threads
+        ), body.original
+    from cmaml_pl.envs.navigation.definition import read_definition as read_task
+    from cmaml_pl.envs.navigation.worlds import NavigationWorlds
+
+    task = read_task(env_id)
+    return NavigationWorlds(task, num_worlds, horizon=horizon, num_threads=num_threads, sleeping=sleeping), task.task
 
 
 class EngineVectorEnv(VectorEnv):
@@ -118,18 +123,15 @@ class EngineVectorEnv(VectorEnv):
     ) -> None:
         super().__init__(num_envs, observation_space, action_space)
         self.render_mode, self._cost_returned = render_mode, cost == "return"
-        self._worlds, self._painter, self._resources = worlds, cast(Any, None), ExitStack()
+        self._worlds, self._resources = worlds, ExitStack()
+        self._painter: Any = None  # until something is drawn
         physics = worlds.physics
         fps = round(1 / (physics.frameskip * physics.model.opt.timestep))  # of real time
         self.metadata = {**self.metadata, "render_fps": fps}
         self._everywhere = np.ones(num_envs, np.bool_)
         self._actions: NDArray[Any] | None = None
         self._observation: Array | None = None
-        if seed is None:
-            drawn = np.random.SeedSequence().generate_state(num_envs).tolist()
-            self._seed_worlds(drawn)
-        else:
-            self._seed_worlds(seed)
+        self._seed_worlds(np.random.SeedSequence().generate_state(num_envs).tolist() if seed is None else seed)
 
     def _seed_worlds(self, seed: Seeds) -> None:
         """Seed world i with `seed` + i, or with `seed`[i]; None leaves the stream of a world as it is."""
