@@ -14,7 +14,11 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_object
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.cpo import CPO
+from cmaml_pl.inner.crpo import CRPO
+from cmaml_pl.inner.focops import FOCOPS
+from cmaml_pl.inner.p3o import P3O
 from cmaml_pl.inner.pcpo import PCPO
+from cmaml_pl.inner.ppo_lag import PPOLag
 from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.base import OuterMethod
@@ -90,7 +94,16 @@ INNER_METHODS = Registry(
     "inner.method",
     InnerMethod,
     "cmaml_pl.inner_methods",
-    {"cpo": CPO, "pcpo": PCPO, "trpo": TRPO, "trpo_lag": TRPOLag},
+    {
+        "cpo": CPO,
+        "crpo": CRPO,
+        "focops": FOCOPS,
+        "p3o": P3O,
+        "pcpo": PCPO,
+        "ppo_lag": PPOLag,
+        "trpo": TRPO,
+        "trpo_lag": TRPOLag,
+    },
 )
 OUTER_METHODS = Registry(
     "outer.method",

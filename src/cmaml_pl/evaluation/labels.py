@@ -24,6 +24,8 @@ KNOWN = {
     "cmaml_printed": ("C-MAML as printed", "tab:pink"),
     "cmaml_reptile": ("C-MAML, Reptile outside", "tab:olive"),
     "maml_penalty": ("MAML, fixed penalty", "tab:brown"),
+    "cmaml_focops": ("C-MAML, FOCOPS inside", "limegreen"),
+    "reptile_p3o": ("Reptile, P3O inside", "magenta"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
@@ -37,11 +39,19 @@ WORDS = {
     "trpo_lag": "TRPO-Lagrangian",
     "cpo": "CPO",
     "pcpo": "PCPO",
+    "crpo": "CRPO",
+    "focops": "FOCOPS",
+    "p3o": "P3O",
+    "ppo_lag": "PPO-Lagrangian",
     "trpo": "TRPO",
     "eta_off": "eta off",
     "inner.method=trpo_lag": "TRPO-Lagrangian inside",
     "inner.method=cpo": "CPO inside",
     "inner.method=pcpo": "PCPO inside",
+    "inner.method=crpo": "CRPO inside",
+    "inner.method=focops": "FOCOPS inside",
+    "inner.method=p3o": "P3O inside",
+    "inner.method=ppo_lag": "PPO-Lagrangian inside",
     "inner.method=trpo": "no limit inside",
     "tasks.observe_task=True": "sees the task",
     "tasks.observe_task=False": "does not see the task",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
@@ -125,6 +126,11 @@ def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Ten
     """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
     loc, scale = actor.stacked(theta, data.features)
     return (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """E[min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)], of two (tasks, samples), (tasks,) (Schulman et al. 2017)."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage).mean(dim=1)
 
 
 def mean_kl(actor: GaussianActor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
