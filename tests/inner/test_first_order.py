@@ -115,7 +115,7 @@ def test_focops_ends_at_the_best_of_all_policies_where_the_network_can_represent
 
 
 def test_its_gradient_is_that_of_the_regularised_objective_over_the_states_still_near():
-    """(11) of the paper, state by state with torch's own distributions."""
+    """State by state, with torch's own distributions."""
     actor, theta, data = start()
     moved = theta + 0.06 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(2))
     advantage = data.reward_signal - 0.7 * data.cost_signal

@@ -25,9 +25,10 @@ class InnerStep:
         theta: adapted parameters, a new tensor, (tasks, P).
         multiplier: lambda^p, (tasks,): the weight of the standardised cost advantage against the reward advantage in
             the outer loss, see `lagrangian_advantage`. The step itself uses this weight, too; for one step a method may
-            add to it.
+            add to it, and where the limit is met P3O may leave it out.
         kl: mean KL(old || new) of the step, nats, (tasks,).
-        step_share: accepted share of the full step, (tasks,); 0 if the line search accepted no length.
+        step_share: accepted share of the full step, or of the passes of a method without second derivatives, (tasks,);
+            0 if no length or no pass was accepted.
         infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). It is False
             for a method that does not check this.
     """

@@ -21,12 +21,12 @@ class FOCOPS(LagrangianMethod):
 
         pi*(a|s) ~ pi_old(a|s) exp((A_r - nu A_C) / temperature),
 
-    and the network is projected onto it in KL (section 3.2), see `projection_gain`. nu is lambda of LagrangianMethod,
+    and the network is projected onto it in KL, see `projection_gain`. nu is lambda of LagrangianMethod,
     which updates it as the paper's algorithm 1 does.
 
     Attributes:
         multiplier_max: largest nu (the authors' code, and OmniSafe).
-        temperature: the paper's lambda, the multiplier of the trust region; smaller is greedier (the paper: 1.5).
+        temperature: the paper's lambda, the multiplier of the trust region; smaller is greedier (their code: 1.5).
         trust_region: where a step may end. Its `max_kl` is also the paper's delta: a state counts only while the
             divergence in it is at most that.
     """
@@ -54,8 +54,8 @@ def projection_gain(
 ) -> Tensor:
     """What lowers KL(theta || pi*), up to a constant, over the states in which theta is near the old policy, (tasks,).
 
-    E_s[1{KL_s <= delta} (E_a[ratio A] / temperature - KL_s)], KL_s = KL(theta || old) in s; the negative of the loss
-    whose gradient is (11) of the paper. The indicator is held constant.
+    E_s[1{KL_s <= delta} (E_a[ratio A] / temperature - KL_s)], KL_s = KL(theta || old) in s: the negative of the loss of
+    the paper's algorithm 1. The indicator is held constant.
 
     Args:
         actor: the network that runs the parameters.

@@ -1,4 +1,7 @@
-"""Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step."""
+"""Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step.
+
+P3O has the unit of the limit from here.
+"""
 
 from dataclasses import dataclass
 

@@ -72,7 +72,7 @@ class P3O(InnerMethod):
 def penalised_surrogate(
     actor: GaussianActor, theta: Tensor, data: TaskData, kappa: Tensor, excess: Tensor, *, clip: float
 ) -> Tensor:
-    """L_r - kappa max(0, L_C + excess), (tasks,), the negative of (10) of the paper.
+    """L_r - kappa max(0, L_C + excess), (tasks,), the negative of the paper's loss.
 
     L_r = E[min(ratio A_r, clip(ratio) A_r)] and L_C = E[max(ratio A_C, clip(ratio) A_C)]: of both, the worse estimate.
 
