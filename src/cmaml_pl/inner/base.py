@@ -25,7 +25,7 @@ class InnerStep:
         theta: adapted parameters, a new tensor, (tasks, P).
         multiplier: lambda^p, (tasks,): the weight of the standardised cost advantage against the reward advantage in
             the outer loss, see `lagrangian_advantage`. The step itself uses this weight, too; for one step a method may
-            add to it, and where the limit is met P3O may leave it out.
+            add to it, and within the limit P3O leaves it out.
         kl: mean KL(old || new) of the step, nats, (tasks,).
         step_share: accepted share of the full step, or of the passes of a method without second derivatives, (tasks,);
             0 if no length or no pass was accepted.

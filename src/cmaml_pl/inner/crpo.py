@@ -18,8 +18,8 @@ class CRPO(InnerMethod):
     """A trust-region step on the reward while J_C <= (1 + tolerance) d, and one that only lowers the cost beyond.
 
     There is no dual variable. The multiplier says which of the two objectives a policy has: 0 for the reward, and
-    `multiplier_max` for the cost, as for an infeasible task of CPO. The outer loss weighs the cost by it. With a finite
-    weight, it still sees a little of the reward, whose gradient says where cost is lowered at the least price.
+    `multiplier_max` for the cost, as for an infeasible task of CPO. The outer loss weighs the cost by it; the weight is
+    finite, so that the loss of a task over its limit still has a little of the reward.
 
     Attributes:
         tolerance: eta of the paper, as a share of the limit (OmniSafe: 2 for a limit of 25).

@@ -21,8 +21,8 @@ class FOCOPS(LagrangianMethod):
 
         pi*(a|s) ~ pi_old(a|s) exp((A_r - nu A_C) / temperature),
 
-    and the network is projected onto it in KL, see `projection_gain`. nu is lambda of LagrangianMethod,
-    which updates it as the paper's algorithm 1 does.
+    and the network is projected onto it in KL, see `projection_gain`. nu is lambda of LagrangianMethod, which follows
+    the cost as in the paper's algorithm 1.
 
     Attributes:
         multiplier_max: largest nu (the authors' code, and OmniSafe).

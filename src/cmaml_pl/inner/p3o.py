@@ -27,7 +27,7 @@ class P3O(InnerMethod):
 
     Attributes:
         kappa: its value at the beginning of meta-training (code of C-MAML's author).
-        kappa_factor: what kappa is multiplied or divided by (code of C-MAML's author).
+        kappa_factor: what kappa is multiplied or divided by (the same code, which only multiplies by it).
         kappa_min: smallest kappa (the same).
         kappa_max: largest kappa (the same).
         multiplier_carry: share of the tasks' mean change of kappa that is added to the start of kappa for the next
@@ -38,10 +38,10 @@ class P3O(InnerMethod):
     """
 
     method: str = "p3o"
-    kappa: float = bounded(1.0, low=0)
+    kappa: float = bounded(1.0, above=0)
     kappa_factor: float = bounded(1.5, low=1)
-    kappa_min: float = bounded(0.1, low=0)
-    kappa_max: float = bounded(1000.0, low=0)
+    kappa_min: float = bounded(0.1, above=0)
+    kappa_max: float = bounded(1000.0, above=0)
     multiplier_carry: float = bounded(0.1, low=0, high=1)
     margin: float = bounded(0.85, above=0, high=1)
     clip: float = bounded(0.2, above=0)
