@@ -208,8 +208,12 @@ def test_crpo_takes_the_reward_up_to_its_tolerance_and_the_cost_beyond():
     method = CRPO(tolerance=0.25, multiplier_max=7.0)
     step = method.step(actor, theta, torch.ones(4), data)
     assert step.multiplier.tolist() == [0.0, 0.0, 7.0, 7.0]
+    moved, gradient = step.theta - theta, torch.ones_like(theta)
+    pulled = method.pull_back(actor, theta, torch.ones(4), data, moved)(gradient)
     for advantage, rows in ((data.reward_signal, slice(0, 2)), (-data.cost_signal, slice(2, 4))):
         expected, _, _ = method.trust_region.step(actor, theta, data, advantage)
         assert torch.equal(step.theta[rows], expected[rows])
+        expected = method.trust_region.pull_back(actor, theta, data, advantage, moved)(gradient)
+        torch.testing.assert_close(pulled[rows], expected[rows])
     for found in method.judge(actor, theta, torch.ones(4), data):
         assert torch.equal(found, step.multiplier)
