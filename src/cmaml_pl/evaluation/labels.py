@@ -27,6 +27,8 @@ KNOWN = {
     "safemeta": ("SafeMeta", "teal"),
     "meta_cpo": ("Meta-CPO", "darkkhaki"),
     "meta_srl": ("Meta-SRL", "slateblue"),
+    "cmaml_focops": ("C-MAML, FOCOPS inside", "limegreen"),
+    "reptile_p3o": ("Reptile, P3O inside", "magenta"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
@@ -40,6 +42,10 @@ WORDS = {
     "trpo_lag": "TRPO-Lagrangian",
     "cpo": "CPO",
     "pcpo": "PCPO",
+    "crpo": "CRPO",
+    "focops": "FOCOPS",
+    "p3o": "P3O",
+    "ppo_lag": "PPO-Lagrangian",
     "trpo": "TRPO",
     "safemeta": "SafeMeta",
     "meta_cpo": "Meta-CPO",
@@ -48,6 +54,10 @@ WORDS = {
     "inner.method=trpo_lag": "TRPO-Lagrangian inside",
     "inner.method=cpo": "CPO inside",
     "inner.method=pcpo": "PCPO inside",
+    "inner.method=crpo": "CRPO inside",
+    "inner.method=focops": "FOCOPS inside",
+    "inner.method=p3o": "P3O inside",
+    "inner.method=ppo_lag": "PPO-Lagrangian inside",
     "inner.method=trpo": "no limit inside",
     "tasks.observe_task=True": "sees the task",
     "tasks.observe_task=False": "does not see the task",
