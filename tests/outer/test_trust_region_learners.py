@@ -27,12 +27,17 @@ def batch_of(actor, *, cost=1.0, post_cost=1.0, spread=0.1):
     return theta, MetaBatch(theta, pre, [MetaGoal(adapted, torch.zeros(TASKS), post)])
 
 
+def move(outer, actor, theta, batch):
+    """The meta-parameters after a meta-step."""
+    return theta - outer.precondition(actor, theta, outer.direction(actor, theta, batch), batch)
+
+
 @pytest.mark.parametrize("outer", [SafeMeta(max_kl=0.02), MetaCPO(max_kl=0.02)])
 @pytest.mark.parametrize("cost", [1.0, 9.0])
 def test_the_step_ends_within_the_trust_region_of_the_meta_policy(outer, cost):
     actor = make_actor(hidden=(8,))
     theta, batch = batch_of(actor, cost=cost, post_cost=cost)
-    new = theta - outer.direction(actor, theta, batch)
+    new = move(outer, actor, theta, batch)
     kl = mean_kl(actor, new.expand(TASKS, -1), batch.pre).mean()
     assert 0.005 < kl <= 0.02
 
@@ -51,7 +56,7 @@ def test_safemetas_gradient_is_the_score_of_the_meta_policy_on_the_adapted_polic
 def test_safemeta_raises_the_adapted_policies_good_actions_while_the_meta_policy_is_within_its_limit():
     actor = make_actor(hidden=(8,))
     theta, batch = batch_of(actor, cost=4.9)
-    new = theta - SafeMeta(max_kl=1e-3).direction(actor, theta, batch)
+    new = move(SafeMeta(max_kl=1e-3), actor, theta, batch)
     post = batch.goals[0].post
     before, after = (
         (gaussian_log_prob(*actor.stacked(x.expand(TASKS, -1), post.features), post.action) * post.reward_signal).mean()
@@ -64,12 +69,12 @@ def test_safemeta_takes_a_step_against_the_cost_while_the_meta_policy_is_over_it
     actor = make_actor(hidden=(8,))
     theta, batch = batch_of(actor, cost=5.1)
     outer = SafeMeta(max_kl=1e-3)
-    new = theta - outer.direction(actor, theta, batch)
+    new = move(outer, actor, theta, batch)
     assert surrogate(actor, new.expand(TASKS, -1), batch.pre, batch.pre.cost_signal).mean() < -1e-3
     # and the reward plays no part in it
     silent = dataclasses.replace(batch.goals[0].post, reward_advantage=torch.zeros(TASKS, 300))
     other = dataclasses.replace(batch, goals=[dataclasses.replace(batch.goals[0], post=silent)])
-    torch.testing.assert_close(new, theta - outer.direction(actor, theta, other))
+    torch.testing.assert_close(new, move(outer, actor, theta, other))
 
 
 @pytest.mark.parametrize("cost", [0.0, 4.0, 4.9, 5.1, 30.0])
@@ -81,7 +86,7 @@ def test_with_one_task_that_has_not_adapted_meta_cpo_takes_the_step_of_cpo(cost)
     batch = MetaBatch(theta, data, [MetaGoal(theta[None], torch.zeros(1), data)])
     region = {"max_kl": 0.02, "cg_iterations": outer.cg_iterations, "cg_damping": outer.cg_damping}
     expected = make_method("cpo", region=region).step(actor, theta[None], torch.zeros(1), data)
-    torch.testing.assert_close(theta - outer.direction(actor, theta, batch), expected.theta[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(move(outer, actor, theta, batch), expected.theta[0], rtol=1e-4, atol=1e-6)
 
 
 def meta_learn(outer, inner, *, start, iterations=60, tasks=4):
@@ -96,9 +101,7 @@ def meta_learn(outer, inner, *, start, iterations=60, tasks=4):
         adapted = inner.step(actor, rows, torch.zeros(tasks), pre).theta
         post = play(actor, adapted, generator)
         path.append(torch.stack([mean_action(actor, rows).mean(0), mean_action(actor, adapted).mean(0)]))
-        theta = theta - outer.direction(
-            actor, theta, MetaBatch(theta, pre, [MetaGoal(adapted, torch.zeros(tasks), post)])
-        )
+        theta = move(outer, actor, theta, MetaBatch(theta, pre, [MetaGoal(adapted, torch.zeros(tasks), post)]))
     return torch.stack(path)
 
 

@@ -118,7 +118,7 @@ class CMAML(LightningModule):
                 direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
                 gradient = gradient + eta_weight * direction
             gradient = self.ranks.average(gradient, len(adapted))
-            self._meta_step(gradient)
+            self._meta_step(self.outer.precondition(self.actor, theta, gradient, batch))
         kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
 
         self.deployed.lerp_(self.actor.vector(), max(1 / self.outer.average, 1 / (self.current_epoch + 1)))

@@ -24,6 +24,7 @@ from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.fomaml_trpo import FOMAMLTRPO
 from cmaml_pl.outer.maml import MAML
 from cmaml_pl.outer.meta_cpo import MetaCPO
 from cmaml_pl.outer.meta_srl import MetaSRL
@@ -116,6 +117,7 @@ OUTER_METHODS = Registry(
     "cmaml_pl.outer_methods",
     {
         "fomaml": FOMAML,
+        "fomaml_trpo": FOMAMLTRPO,
         "maml": MAML,
         "meta_cpo": MetaCPO,
         "meta_srl": MetaSRL,

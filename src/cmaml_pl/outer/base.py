@@ -13,8 +13,9 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
+from cmaml_pl.math.natural_gradient import natural_step
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.rollout.task_data import TaskData
+from cmaml_pl.rollout.task_data import TaskData, gather, pool
 
 
 def first_order(gradient: Tensor) -> Tensor:
@@ -145,6 +146,17 @@ class OuterMethod(ABC):
             are 0 if log_std is not learned.
         """
 
+    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+        """What the meta-optimiser is given for a gradient: the gradient itself, unless a method takes its own step.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: meta-parameters, (P,).
+            gradient: `direction` with the safety term, averaged over the ranks, (P,).
+            batch: what it was computed from.
+        """
+        return gradient
+
     def learned(self, actor: GaussianActor, direction: Tensor) -> Tensor:
         """`direction`, (P,), with 0 for log_std if log_std is not learned."""
         if self.log_std:
@@ -197,15 +209,15 @@ class MetaLearner(OuterMethod):
 class TrustRegionLearner(OuterMethod):
     """An outer method whose step is a trust-region step of the meta-policy, over its states on the tasks of all ranks.
 
-    `direction` gives minus that step, the same on all ranks, and the meta-optimiser takes it as it is.
+    The meta-optimiser takes that step as it is.
 
     Attributes:
-        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats.
+        max_kl: largest mean KL(old || new) of the meta-policy in a meta-iteration, nats (OmniSafe's of a TRPO step).
         cg_iterations: as in TrustRegion.
         cg_damping: as in TrustRegion.
     """
 
-    max_kl: float = bounded(1.0e-3, above=0)  # (Xu & Zhu 2025)
+    max_kl: float = bounded(0.01, above=0)
     cg_iterations: int = bounded(10, low=1)
     cg_damping: float = bounded(0.1, low=0)
 
@@ -227,3 +239,10 @@ class TrustRegionLearner(OuterMethod):
             cg_iterations=self.cg_iterations,
             cg_damping=self.cg_damping,
         )
+
+    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+        """Minus the trust-region step against the gradient, the same on all ranks; see OuterMethod.precondition."""
+        region, old, states = self.region, theta[None], pool(gather(batch.pre, batch.ranks))
+        product = region.fisher(actor, old, states)
+        step = natural_step(product, -gradient[None], max_kl=region.max_kl, iterations=region.cg_iterations)
+        return -region.reach(actor, old, states, step)[0]

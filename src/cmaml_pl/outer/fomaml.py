@@ -36,18 +36,20 @@ class FOMAML(MetaLearner):
     clip: float | None = bounded(None, above=0)
 
     def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
-        def gradient(part: slice) -> Tensor:
-            data = select(goal.post, part)
-            advantage = lagrangian_advantage(data, goal.weight[part])
-            _, rows = rowwise_gradient(
-                lambda x: -self._surrogate(likelihood_ratio(actor, x, data), advantage), goal.adapted[part]
-            )
-            return rows
+        return task_gradients(actor, goal, threads, clip=self.clip)
 
-        return torch.cat(threads.map(gradient, len(goal.adapted)))
 
-    def _surrogate(self, ratio: Tensor, advantage: Tensor) -> Tensor:
-        """E[ratio * A], (tasks,), clipped where that is asked for."""
-        if self.clip is None:
-            return (ratio * advantage).mean(dim=1)
-        return clipped_surrogate(ratio, advantage, self.clip)
+def task_gradients(actor: GaussianActor, goal: MetaGoal, threads: RowThreads, *, clip: float | None = None) -> Tensor:
+    """Grad L_p of FOMAML at the adapted parameters, (tasks, P)."""
+
+    def gradient(part: slice) -> Tensor:
+        data = select(goal.post, part)
+        advantage = lagrangian_advantage(data, goal.weight[part])
+
+        def loss(x: Tensor) -> Tensor:
+            ratio = likelihood_ratio(actor, x, data)
+            return -((ratio * advantage).mean(dim=1) if clip is None else clipped_surrogate(ratio, advantage, clip))
+
+        return rowwise_gradient(loss, goal.adapted[part])[1]
+
+    return torch.cat(threads.map(gradient, len(goal.adapted)))

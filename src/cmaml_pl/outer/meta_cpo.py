@@ -31,13 +31,13 @@ class MetaCPO(TrustRegionLearner):
     The paper takes g^p and b^p through the derivative of the inner steps; its code replaces the Fisher matrix by the
     identity there and keeps the diagonal. Here they are taken at first order, as for the other methods. Nothing else
     restrains the meta-policy: there is no safety term.
-
-    Attributes:
-        max_kl: see TrustRegionLearner (OmniSafe's for a step of CPO).
     """
 
     method: str = "meta_cpo"
-    max_kl: float = 0.01
+
+    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+        """The gradient itself: `direction` is minus the step, the same on all ranks."""
+        return gradient
 
     def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.math.gaussian import gaussian_log_prob
-from cmaml_pl.math.natural_gradient import natural_step, rowwise_gradient
+from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner
 from cmaml_pl.outer.safety import safety_gradient
-from cmaml_pl.rollout.task_data import gather, pool, select
+from cmaml_pl.rollout.task_data import select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +33,10 @@ class SafeMeta(TrustRegionLearner):
 
     def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""
-        pre, ranks, region = batch.pre, batch.ranks, self.region
+        pre, ranks = batch.pre, batch.ranks
         if ranks.mean(pre.episode_cost) > ranks.mean(pre.cost_limit):
-            ascent = -safety_gradient(actor, theta, pre, include_log_std=self.log_std)
-        else:
-            rows = score_gradient(actor, theta, batch.goals[0], batch.threads)
-            ascent = self.learned(actor, rows.mean(dim=0))
-        ascent, old = ranks.average(ascent, len(pre.action))[None], theta[None]
-        states = pool(gather(pre, ranks))
-        product = region.fisher(actor, old, states)
-        step = natural_step(product, ascent, max_kl=region.max_kl, iterations=region.cg_iterations)
-        return -region.reach(actor, old, states, step)[0]
+            return safety_gradient(actor, theta, pre, include_log_std=self.log_std)
+        return self.learned(actor, -score_gradient(actor, theta, batch.goals[0], batch.threads).mean(dim=0))
 
 
 def score_gradient(actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
