@@ -16,9 +16,10 @@ from cmaml_pl.rollout.task_data import TaskData
 
 
 def make_method(name: str, *, region: Mapping[str, Any] | None = None, **fields: Any) -> InnerMethod:
-    """The inner method of that name, with some fields of its trust region."""
+    """The inner method of that name, with some fields of its trust region, of those that this one has."""
     method: Any = INNER_METHODS[name](**fields)
-    changed: InnerMethod = replace(method, trust_region=replace(method.trust_region, **(region or {})))
+    known = {key: value for key, value in (region or {}).items() if hasattr(method.trust_region, key)}
+    changed: InnerMethod = replace(method, trust_region=replace(method.trust_region, **known))
     return changed
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 
 
 def bounded(
@@ -62,3 +63,16 @@ def _violated(value: Any, limits: Any) -> str | None:
         if limits.get("high") is not None and number > limits["high"]:
             return f"at most {limits['high']}"
     return None
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise a UserError that names an argument and its `choices` if its value is none of them."""
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}; choose from {', '.join(choices)}.{did_you_mean(value, choices)}")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise a UserError that names the first argument that is less than 1; None is allowed."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UserError(f"{name} is {count}; at least 1 is needed.")

@@ -146,6 +146,15 @@ def test_another_methods_key_is_forgotten_from_a_file_but_an_error_in_an_overrid
         load_stored(tmp_path / "config.yaml", ["inner.method=cpo"])
 
 
+def test_so_is_a_key_that_only_the_other_methods_section_of_the_same_name_has():
+    before, after = (load_experiment("nav2d", [f"inner.method={name}"]).inner.trust_region for name in ("cpo", "p3o"))
+    assert before.cg_damping == 1.0
+    assert not hasattr(after, "cg_damping")
+    assert after.max_kl == before.max_kl == 0.2, "what both have is kept"
+    with pytest.raises(UserError, match=r"no key inner\.trust_region\.cg_damping"):
+        load_experiment("nav2d", ["inner.method=p3o", "inner.trust_region.cg_damping=0.1"])
+
+
 @pytest.mark.parametrize("exp", LAYERED)
 @pytest.mark.parametrize("arm", arms())
 def test_every_arm_can_be_laid_over_every_experiment_and_keeps_what_is_compared_alike(exp, arm, tmp_path):

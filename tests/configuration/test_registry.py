@@ -61,7 +61,7 @@ def test_methods_and_families_train_two_iterations_together_and_validate(inner, 
 
 @pytest.mark.parametrize("inner", [name for name, method in INNER_METHODS.items() if not method.differentiable])
 def test_a_step_without_a_derivative_is_refused_by_name_where_one_is_needed(inner):
-    with pytest.raises(UserError, match=rf"inner.method={inner} has none: choose one of trpo, trpo_lag"):
+    with pytest.raises(UserError, match=rf"inner.method={inner} has none: choose one of crpo, trpo, trpo_lag"):
         load_experiment("nav2d", [f"inner.method={inner}", "outer.method=maml"])
 
 

@@ -81,7 +81,8 @@ def scene(request):
 
 
 def test_a_video_shows_what_moves(scene, tmp_path):
-    from cmaml_pl.evaluation.video import SIZE, NoRendererError, write_video
+    from cmaml_pl.envs.drawing import SIZE, NoRendererError
+    from cmaml_pl.evaluation.video import write_video
 
     try:
         write_video(*scene, tmp_path / "a.gif")
@@ -95,12 +96,13 @@ def test_a_video_shows_what_moves(scene, tmp_path):
 
 
 def test_without_a_renderer_it_says_why(scene, tmp_path, monkeypatch):
-    from cmaml_pl.evaluation import video
+    from cmaml_pl.envs import drawing
+    from cmaml_pl.evaluation.video import write_video
 
     def fail():
         raise ImportError("libEGL is missing\nand more")
 
-    monkeypatch.setattr(video, "_canvas_class", fail)  # which fails as a machine without the libraries does
-    with pytest.raises(video.NoRendererError, match=r"^no OpenGL to draw with \(libEGL is missing\)$"):
-        video.write_video(*scene, tmp_path / "a.gif")
+    monkeypatch.setattr(drawing, "_canvas_class", fail)  # which fails as a machine without the libraries does
+    with pytest.raises(drawing.NoRendererError, match=r"^no OpenGL to draw with \(libEGL is missing\)$"):
+        write_video(*scene, tmp_path / "a.gif")
     assert not (tmp_path / "a.gif").exists()

@@ -11,7 +11,7 @@ SEEDS = 3
 
 def learn(name, *, steps, **settings):
     """The mean actions after each of so many steps, (steps, 2 SEEDS, 2)."""
-    method = make_method(name, region={"max_kl": 0.01}, **settings)
+    method = make_method(name, region={"max_kl": 0.01, "lr": 0.005, "passes": 20}, **settings)
     actor = bandit_actor()
     theta = actor.vector().expand(2 * SEEDS, -1).clone()
     theta[SEEDS:, -2] = TARGET[0]  # the bias of the first action, which is what costs
@@ -62,3 +62,19 @@ def test_a_proportional_term_damps_the_swing():
 def test_trpo_ignores_the_limit():
     path = learn("trpo", steps=60)
     assert ((path[-1] - TARGET).abs() < 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "settings", "end"),
+    [
+        ("ppo_lag", 80, {"multiplier_lr": 0.05, "multiplier_kp": 0.5}, LIMIT),
+        ("focops", 80, {"multiplier_lr": 0.05, "multiplier_kp": 0.5}, LIMIT),
+        ("p3o", 80, {"margin": 0.9}, 0.9 * LIMIT),
+        ("crpo", 240, {"tolerance": 0.0}, LIMIT),  # about every second step only lowers the cost
+    ],
+)
+def test_the_first_order_methods_and_crpo_go_to_the_limit_and_stay_there(name, steps, settings, end):
+    path = learn(name, steps=steps, **settings)[-30:]
+    assert ((path[..., 0].mean(dim=0) - end).abs() < 0.02).all()
+    assert (path[..., 0].std(dim=0) < 0.04).all()
+    assert ((path[..., 1].mean(dim=0) - TARGET[1]).abs() < 0.15).all()

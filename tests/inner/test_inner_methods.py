@@ -8,7 +8,7 @@ from tests.helpers import make_actor, make_method, make_task_data
 
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
-from cmaml_pl.rollout.task_data import TaskData
+from cmaml_pl.rollout.task_data import TaskData, select
 
 
 @pytest.fixture(params=sorted(INNER_METHODS))
@@ -85,6 +85,16 @@ def test_a_batch_of_tasks_equals_the_tasks_one_by_one(method, cost):
             torch.testing.assert_close(
                 getattr(single, item.name), getattr(batch, item.name)[rows], atol=1e-4, rtol=1e-3, msg=item.name
             )
+
+
+def test_how_the_tasks_are_shared_out_changes_no_bit(method):
+    actor, theta, multiplier = start(tasks=5)
+    data = make_task_data(actor, theta, samples=201, episode_cost=5.2)
+    whole = method.step(actor, theta, multiplier, data)
+    for parts in ([slice(0, 2), slice(2, 5)], [slice(0, 1), slice(1, 5)]):
+        steps = [method.step(actor, theta[part], multiplier[part], select(data, part)) for part in parts]
+        for name, value in vars(whole).items():
+            assert torch.equal(torch.cat([getattr(step, name) for step in steps]), value), name
 
 
 def test_trpo_lag_raises_the_surrogate_that_it_maximises():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.helpers import make_actor, make_method, make_task_data
 
+from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.inner.trust_region import EDGE, TrustRegion, surrogate
 
@@ -33,7 +34,7 @@ def test_so_do_the_steps_that_the_limit_does_not_shorten(name):
     assert (step.kl <= 0.03).all()
 
 
-@pytest.mark.parametrize("name", ["trpo", "trpo_lag", "cpo", "pcpo"])
+@pytest.mark.parametrize("name", sorted(INNER_METHODS))
 @pytest.mark.parametrize(("part", "moved"), [("context", {"context"}), ("head", {"mean.2.weight", "mean.2.bias"})])
 def test_a_step_moves_the_parameters_that_it_may_and_no_other(name, part, moved):
     actor = make_actor(hidden=(5,), context_size=3)

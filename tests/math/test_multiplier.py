@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cmaml_pl.math.multiplier import ascend
+from cmaml_pl.math.multiplier import ascend, scale_penalty
 
 
 def test_it_rises_over_and_falls_under_the_limit_and_stays_in_its_range():
@@ -20,3 +20,10 @@ def test_its_input_is_left_alone():
     value = torch.tensor(0.5)
     ascend(value, torch.tensor(10.0), 1.0, lr=0.1, high=10.0)
     assert value == 0.5
+
+
+def test_a_penalty_is_multiplied_over_the_limit_divided_within_and_kept_in_its_range():
+    kappa, over = torch.tensor([1.0, 1.0, 900.0, 0.11]), torch.tensor([True, False, True, False])
+    found = scale_penalty(kappa, over, factor=1.5, low=0.1, high=1000.0)
+    torch.testing.assert_close(found, torch.tensor([1.5, 1 / 1.5, 1000.0, 0.1]))
+    assert kappa.tolist() == torch.tensor([1.0, 1.0, 900.0, 0.11]).tolist()

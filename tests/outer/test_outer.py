@@ -7,6 +7,7 @@ from cmaml_pl.inner.base import lagrangian_advantage
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaBatch, MetaGoal
 from cmaml_pl.outer.fomaml import FOMAML
+from cmaml_pl.outer.meta_srl import MetaSRL
 from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
 
@@ -65,6 +66,27 @@ def test_reptiles_direction_leads_away_from_the_mean_of_the_adapted_policies():
     # 1/2 ((-0.5 + 0.7) + (-0.5 + 0.1)), 1/2 ((0.3 - 0.5) + (0.3 - 0.2)), 1/2 ((0.1 - 0.1) + (0.1 - 0.4))
     torch.testing.assert_close(gradient, torch.tensor([-0.1, -0.05, -0.15]))
     torch.testing.assert_close(theta - gradient, adapted.mean(dim=0))
+
+
+def test_meta_srls_gradient_is_that_of_the_divergence_from_the_adapted_policies():
+    """KL(N(m, s) || N(mu, sigma)) = log(sigma / s) + (s^2 + (m - mu)^2) / (2 sigma^2) - 1/2."""
+    actor = linear_actor()
+    theta = torch.tensor([-0.5, 0.3, 0.1])  # log_std, W, b
+    adapted = torch.tensor([[-0.7, 0.5, 0.1], [-0.1, 0.2, 0.4]])
+    post = make_task_data(actor, adapted)
+    gradient = direction(MetaSRL(), actor, theta, adapted, torch.zeros(2), post)
+    by_hand = torch.zeros(3)
+    for p in range(2):
+        s, w, b = adapted[p]
+        x, variance = post.features[p, :, 0], (2 * theta[0]).exp()
+        apart = (theta[1] * x + theta[2]) - (w * x + b)  # mu - m
+        noise = 1 - ((2 * s).exp() + apart**2) / variance
+        by_hand += 0.5 * torch.stack([noise, apart * x / variance, apart / variance]).mean(dim=1)
+    torch.testing.assert_close(gradient, by_hand, rtol=1e-4, atol=1e-6)
+    # it is zero at policies that all tasks share
+    same = adapted[:1].expand(2, -1)
+    gradient = direction(MetaSRL(), actor, adapted[0], same, torch.zeros(2), make_task_data(actor, same))
+    torch.testing.assert_close(gradient, torch.zeros(3), atol=1e-6, rtol=0.0)
 
 
 def linear_actor() -> GaussianActor:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -154,12 +154,23 @@ def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
             continue
         name = values.get(selector, getattr(getattr(Config(), section), selector))
         if name in registry and chosen in registry:
-            for key in _field_names(registry[name]) - _field_names(registry[chosen]):
-                values.pop(key, None)
+            _drop_foreign(values, registry[name], registry[chosen])
 
 
-def _field_names(section: Any) -> set[str]:
-    return {item.name for item in dataclasses.fields(section)}
+def _drop_foreign(values: DictConfig, old: Any, new: Any) -> None:
+    """Remove from `values` the keys that `old` has and `new` has not, in the sections that both have as well."""
+    kept = _field_types(new)
+    for key, section in _field_types(old).items():
+        value, other = values.get(key), kept.get(key)
+        if other is None:
+            values.pop(key, None)
+        elif isinstance(value, DictConfig) and dataclasses.is_dataclass(section) and dataclasses.is_dataclass(other):
+            _drop_foreign(value, section, other)
+
+
+def _field_types(section: Any) -> dict[str, Any]:
+    types = get_type_hints(section)
+    return {item.name: types[item.name] for item in dataclasses.fields(section)}
 
 
 def _writable(node: DictConfig) -> DictConfig:

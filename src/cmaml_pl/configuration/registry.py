@@ -14,7 +14,11 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_object
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.cpo import CPO
+from cmaml_pl.inner.crpo import CRPO
+from cmaml_pl.inner.focops import FOCOPS
+from cmaml_pl.inner.p3o import P3O
 from cmaml_pl.inner.pcpo import PCPO
+from cmaml_pl.inner.ppo_lag import PPOLag
 from cmaml_pl.inner.safemeta import SafeMetaAdaptation
 from cmaml_pl.inner.trpo import TRPO
 from cmaml_pl.inner.trpo_lag import TRPOLag
@@ -22,6 +26,7 @@ from cmaml_pl.outer.base import OuterMethod
 from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.outer.maml import MAML
 from cmaml_pl.outer.meta_cpo import MetaCPO
+from cmaml_pl.outer.meta_srl import MetaSRL
 from cmaml_pl.outer.pooled import Pooled
 from cmaml_pl.outer.reptile import Reptile
 from cmaml_pl.outer.safemeta import SafeMeta
@@ -93,7 +98,17 @@ INNER_METHODS = Registry(
     "inner.method",
     InnerMethod,
     "cmaml_pl.inner_methods",
-    {"cpo": CPO, "pcpo": PCPO, "safemeta": SafeMetaAdaptation, "trpo": TRPO, "trpo_lag": TRPOLag},
+    {
+        "cpo": CPO,
+        "crpo": CRPO,
+        "focops": FOCOPS,
+        "p3o": P3O,
+        "pcpo": PCPO,
+        "ppo_lag": PPOLag,
+        "safemeta": SafeMetaAdaptation,
+        "trpo": TRPO,
+        "trpo_lag": TRPOLag,
+    },
 )
 OUTER_METHODS = Registry(
     "outer.method",
@@ -103,6 +118,7 @@ OUTER_METHODS = Registry(
         "fomaml": FOMAML,
         "maml": MAML,
         "meta_cpo": MetaCPO,
+        "meta_srl": MetaSRL,
         "pooled": Pooled,
         "reptile": Reptile,
         "safemeta": SafeMeta,

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 Result = TypeVar("Result")
 
 
@@ -30,6 +28,8 @@ class RowThreads:
         if parts == 1:
             return [function(slice(0, rows))]
         if self._pool is None:
+            import torch  # here, because the engines' worlds take `usable_cores` from this module and need no PyTorch
+
             own = torch.get_num_threads()  # a new thread would otherwise use as many of PyTorch's as there are cores
             self._pool = ThreadPoolExecutor(self.number, initializer=torch.set_num_threads, initargs=(own,))
         ends = [rows * i // parts for i in range(parts + 1)]

@@ -1,65 +1,18 @@
 """The common base of the environments whose worlds run in this process, as one batch."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 
+from cmaml_pl.bounds import check_choice, check_counts
 from cmaml_pl.distributed.threads import usable_cores
 from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
-from cmaml_pl.envs.physics import Array, BatchPhysics, Flags, Worlds
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
-from cmaml_pl.errors import UserError, did_you_mean
-
-EXCEPTION_COST = 1.0
-"""Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one step of all worlds.
-
-    Attributes:
-        reward: reward, (W,).
-        cost: cost, (W,).
-        terminated: whether the episode ended for good, (W,).
-        truncated: whether the time limit or failed physics ended the episode, (W,).
-        failed: whether the physics failed, (W,).
-    """
-
-    reward: Array
-    cost: Array
-    terminated: Flags
-    truncated: Flags
-    failed: Flags
-
-
-class BatchedWorlds(Protocol):
-    """Many worlds of one id: what tells one kind of task from another."""
-
-    @property
-    def physics(self) -> BatchPhysics:
-        """The simulations of the worlds."""
-
-    def seed_streams(self, seed: int) -> None:
-        """Seed the random stream of world i with `seed` + i, as Safety-Gymnasium's vector environment does."""
-
-    def reset(self, worlds: Worlds) -> None:
-        """Start new episodes in the given worlds."""
-
-    def step(self, actions: Array) -> Outcome:
-        """Step all worlds once; `actions` are (W, A)."""
-
-    def observe(self) -> Array:
-        """Observations of all worlds, (W, D)."""
-
-    def named_positions(self) -> dict[str, Array]:
-        """Name -> positions, m, (W, things of the kind, 2), of the agent and each kind of thing."""
+from cmaml_pl.envs.worlds import BatchedWorlds
 
 
 class EngineEnv(TaskEnv):
@@ -98,11 +51,8 @@ class EngineEnv(TaskEnv):
         dtype: torch.dtype,
         reveal: Sequence[str],
     ) -> None:
-        for name, count in {"num_tasks": num_tasks, "num_envs": num_envs, "num_threads": num_threads}.items():
-            if count is not None and count < 1:
-                raise UserError(f"{name} is {count}; at least 1 is needed.")
-        if mode not in self.modes:
-            raise UserError(f"mode is {mode!r}; choose from {', '.join(self.modes)}{did_you_mean(mode, self.modes)}.")
+        check_counts(num_tasks=num_tasks, num_envs=num_envs, num_threads=num_threads)
+        check_choice("mode", mode, self.modes)
         self.horizon = check_env_id(env_id, horizon)
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
         self.env_id, self.mode, self.reveal, self._dtype = env_id, mode, tuple(reveal), dtype
@@ -133,7 +83,7 @@ class EngineEnv(TaskEnv):
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         actions = tensordict["action"].detach().flatten(0, 1).cpu().numpy().astype(np.float64)
-        outcome = self.worlds.step(self._given(actions))
+        outcome = self.worlds.step(actions)
         self.failures += int(outcome.failed.sum())
         return self._tensordict(
             {
@@ -143,10 +93,6 @@ class EngineEnv(TaskEnv):
                 "truncated": outcome.truncated,
             }
         )
-
-    @abstractmethod
-    def _given(self, actions: Array) -> Array:
-        """What the worlds are given of the actions of the policy, both (W, A)."""
 
     def _tensordict(self, state: Mapping[str, NDArray[np.generic]]) -> TensorDict:
         values: Arrays = {"observation": self.worlds.observe(), **state}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.bounds import check_choice
 
 COSTS = ("velocity", "control", "height")
 
@@ -44,6 +44,5 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Check the names."""
-        for what, name, known in (("reward", self.reward, tuple(GOALS)), ("cost", self.cost, COSTS)):
-            if name not in known:
-                raise UserError(f"{what} is {name!r}; choose from {', '.join(known)}.{did_you_mean(name, known)}")
+        check_choice("reward", self.reward, tuple(GOALS))
+        check_choice("cost", self.cost, COSTS)

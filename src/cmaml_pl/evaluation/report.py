@@ -214,8 +214,9 @@ def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
     if trace.geometry is None:
         return "these worlds are no MuJoCo models that run in this process"
     # imported here, because MuJoCo and Safety-Gymnasium take seconds to import and nav2d does not need them
+    from cmaml_pl.envs.drawing import NoRendererError
     from cmaml_pl.envs.engine import EngineEnv
-    from cmaml_pl.evaluation.video import NoRendererError, write_video
+    from cmaml_pl.evaluation.video import write_video
 
     env = run.config.tasks.make_env(1, 1, horizon=run.config.rollout.horizon, workers=1)
     assert isinstance(env, EngineEnv), "only its worlds have a geometry"

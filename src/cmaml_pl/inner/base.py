@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
@@ -24,9 +25,10 @@ class InnerStep:
         theta: adapted parameters, a new tensor, (tasks, P).
         multiplier: lambda^p, (tasks,): the weight of the standardised cost advantage against the reward advantage in
             the outer loss, see `lagrangian_advantage`. The step itself uses this weight, too; for one step a method may
-            add to it.
+            add to it, and within the limit P3O leaves it out.
         kl: mean KL(old || new) of the step, nats, (tasks,).
-        step_share: accepted share of the full step, (tasks,); 0 if the line search accepted no length.
+        step_share: accepted share of the full step, or of the passes of a method without second derivatives, (tasks,);
+            0 if no length or no pass was accepted.
         infeasible: whether no step within the trust region was expected to meet the limit, bool, (tasks,). It is False
             for a method that does not check this.
     """
@@ -125,6 +127,11 @@ def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Ten
     """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
     loc, scale = actor.stacked(theta, data.features)
     return (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """E[min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)], of two (tasks, samples), (tasks,) (Schulman et al. 2017)."""
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage).mean(dim=1)
 
 
 def mean_kl(actor: GaussianActor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:

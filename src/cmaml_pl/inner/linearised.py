@@ -1,4 +1,7 @@
-"""Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step."""
+"""Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step.
+
+P3O has the unit of the limit from here.
+"""
 
 from dataclasses import dataclass
 
@@ -13,8 +16,10 @@ from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.rollout.task_data import TaskData
 
 
-def cost_excess(data: TaskData) -> Tensor:
+def cost_excess(data: TaskData, *, margin: float = 1.0) -> Tensor:
     """c, (tasks,): by how much J_C exceeds d, in the unit of the standardised cost surrogate; -inf without a limit.
+
+    With a `margin` below 1 that share of the limit stands for d.
 
     The limit d is on the cost of an episode, but the surrogate is a mean over steps. With T the mean number of steps of
     an episode and undiscounted advantages (Kakade & Langford 2002, lemma 6.1, for a finite horizon),
@@ -36,7 +41,8 @@ def cost_excess(data: TaskData) -> Tensor:
     """
     sigma = data.cost_scale
     # if all advantages are equal (sigma = 0), there is no gradient and only the sign of c matters
-    return (data.episode_cost - data.cost_limit) / (data.episode_steps * sigma.where(sigma > 0, torch.ones_like(sigma)))
+    unit = data.episode_steps * sigma.where(sigma > 0, torch.ones_like(sigma))
+    return (data.episode_cost - margin * data.cost_limit) / unit
 
 
 @dataclass(frozen=True)

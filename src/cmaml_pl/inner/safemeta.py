@@ -35,6 +35,7 @@ class SafeMetaAdaptation(InnerMethod):
         cost_kl_weight: kappa_C, in standard deviations of the cost advantage per nat. It leaves room for what the
             surrogate does not see, which grows with the divergence (Achiam et al. 2017, corollary 2).
         multiplier_max: largest u (as TRPOLag). A task that needs more is infeasible.
+        margin: share of the limit that the step aims at (as TRPOLag).
         trust_region: where a step may end.
     """
 
@@ -42,6 +43,7 @@ class SafeMetaAdaptation(InnerMethod):
     kl_weight: float = bounded(0.7, above=0)
     cost_kl_weight: float = bounded(0.5, low=0)
     multiplier_max: float = bounded(10.0, low=0)
+    margin: float = bounded(1.0, above=0, high=1)
     trust_region: TrustRegion = field(default_factory=TrustRegion)
 
     def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
@@ -68,7 +70,7 @@ class SafeMetaAdaptation(InnerMethod):
         return tilt(
             data.reward_signal,
             data.cost_signal,
-            cost_excess(data),
+            cost_excess(data, margin=self.margin),
             kl_weight=self.kl_weight,
             cost_kl_weight=self.cost_kl_weight,
             high=self.multiplier_max,

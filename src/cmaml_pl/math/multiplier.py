@@ -1,5 +1,6 @@
-"""The update of a Lagrange multiplier."""
+"""The updates of a Lagrange multiplier and of the weight of a penalty."""
 
+import torch
 from torch import Tensor
 
 
@@ -16,3 +17,16 @@ def ascend(multiplier: Tensor, cost: Tensor, limit: Tensor | float, *, lr: float
     if lr == 0.0:  # 0 times an infinite limit would be NaN
         return multiplier.clamp(0.0, high)
     return (multiplier + lr * (cost - limit)).clamp(0.0, high)
+
+
+def scale_penalty(kappa: Tensor, over: Tensor, *, factor: float, low: float, high: float) -> Tensor:
+    """Kappa times `factor` where `over`, kappa over `factor` elsewhere, within [low, high], any shape.
+
+    Args:
+        kappa: weight of a penalty, > 0.
+        over: whether the limit is exceeded, bool, same shape.
+        factor: at least 1.
+        low: smallest allowed value.
+        high: largest allowed value.
+    """
+    return torch.where(over, kappa * factor, kappa / factor).clamp(low, high)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
-from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
+from cmaml_pl.inner.base import clipped_surrogate, lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.outer.base import MetaGoal, MetaLearner
@@ -47,8 +47,7 @@ class FOMAML(MetaLearner):
         return torch.cat(threads.map(gradient, len(goal.adapted)))
 
     def _surrogate(self, ratio: Tensor, advantage: Tensor) -> Tensor:
-        """E[ratio * A], (tasks,), clipped where that is asked for: E[min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)]."""
-        plain = ratio * advantage
+        """E[ratio * A], (tasks,), clipped where that is asked for."""
         if self.clip is None:
-            return plain.mean(dim=1)
-        return torch.minimum(plain, ratio.clamp(1.0 - self.clip, 1.0 + self.clip) * advantage).mean(dim=1)
+            return (ratio * advantage).mean(dim=1)
+        return clipped_surrogate(ratio, advantage, self.clip)

@@ -243,7 +243,7 @@ def test_counts_are_positive(name: str, count: int) -> None:
 
 
 def test_mode_is_one_of_two() -> None:
-    with pytest.raises(UserError, match=r"mode is 'exakt'; choose from fast, exact Did you mean exact\?"):
+    with pytest.raises(UserError, match=r"mode is 'exakt'; choose from fast, exact\. Did you mean exact\?"):
         make_env(mode="exakt")
 
 

@@ -9,7 +9,6 @@ from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.locomotion.definition import read_definition
 from cmaml_pl.envs.locomotion.worlds import LocomotionWorlds
 from cmaml_pl.envs.locomotion_rules import FACTORS, GOALS, Rules
-from cmaml_pl.envs.physics import Array
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
@@ -87,10 +86,6 @@ class LocomotionEnv(EngineEnv):
         values = np.array([[task.parameters.get(name, own) for name, own in defaults.items()] for task in tasks])
         values = values.repeat(self.batch_size[1], axis=0)
         self.worlds.factors, self.worlds.goals = values[:, : len(FACTORS)], values[:, len(FACTORS) :]
-
-    def _given(self, actions: Array) -> Array:
-        """All of the actions, as the originals: the control cost counts what MuJoCo cuts off."""
-        return actions
 
     def _set_seed(self, seed: int | None) -> None:
         """See EngineEnv; a row's starts do not depend on the number of processes."""

@@ -3,10 +3,10 @@
 import mujoco
 import numpy as np
 
-from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.locomotion.definition import Definition
 from cmaml_pl.envs.locomotion_rules import FACTORS, GOALS, Rules
 from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
+from cmaml_pl.envs.worlds import EXCEPTION_COST, Outcome
 
 FORCES = ("cinert", "cvel", "qfrc_actuator")
 """What a Humanoid observes beside positions and velocities, and before its contact forces."""
@@ -119,14 +119,19 @@ class LocomotionWorlds:
         # the original would put a drawn start into its own simulation and observe it, which takes most of the time
         definition.original.set_state, definition.original._get_obs = self._note_start, lambda: None
         self._start: tuple[Array, Array]
+        self._streams = [np.random.default_rng(0)] * num_worlds
         self.seed_streams(0)
 
-    def seed_streams(self, seed: int) -> None:
+    def seed_stream(self, world: int, seed: int) -> None:
         """See BatchedWorlds."""
         from gymnasium.utils.seeding import np_random  # here, because a first import prints notices
 
-        first, worlds = seed + self.first_stream, len(self._steps)
-        self._streams = [np_random(first + i)[0] for i in range(worlds)]
+        self._streams[world] = np_random(seed)[0]
+
+    def seed_streams(self, seed: int) -> None:
+        """See BatchedWorlds; a rank's first world is `first_stream`."""
+        for world in range(len(self._steps)):
+            self.seed_stream(world, seed + self.first_stream + world)
 
     def reset(self, worlds: Worlds) -> None:
         """See BatchedWorlds."""

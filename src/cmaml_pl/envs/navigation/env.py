@@ -8,7 +8,6 @@ from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.navigation.definition import Pose, read_definition
 from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
-from cmaml_pl.envs.physics import Array
 from cmaml_pl.task import Task
 
 
@@ -88,8 +87,8 @@ class NavigationEnv(EngineEnv):
             observe_position=observe_position,
         )
         self.worlds.seed_streams(seed)
-        self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
-        self._declare(observation_size=self.worlds.observer.size, low=self._low, high=self._high)
+        bounds = definition.task.action_space
+        self._declare(observation_size=self.worlds.observer.size, low=bounds.low, high=bounds.high)
         self.radii = {group.name: group.radius for group in definition.groups}
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
@@ -98,7 +97,3 @@ class NavigationEnv(EngineEnv):
             *(values.repeat(envs, axis=0) for values in (given.factors, given.goals, given.weights))
         )
         self.worlds.layout_seeds = [task.layout_seed for task in tasks for _ in range(self.batch_size[1])]
-
-    def _given(self, actions: Array) -> Array:
-        """The actions within the action space."""
-        return actions.clip(self._low, self._high)

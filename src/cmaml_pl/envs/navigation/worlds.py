@@ -7,7 +7,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.engine import EXCEPTION_COST, Outcome
 from cmaml_pl.envs.navigation.definition import Definition
 from cmaml_pl.envs.navigation.parameters import own_parameters
 from cmaml_pl.envs.navigation.physics import Physics
@@ -15,6 +14,7 @@ from cmaml_pl.envs.navigation.placement import Placer
 from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, make_rule
 from cmaml_pl.envs.navigation.sensing import Observer
 from cmaml_pl.envs.physics import Array, Flags, Worlds
+from cmaml_pl.envs.worlds import EXCEPTION_COST, Outcome
 from cmaml_pl.errors import UserError
 
 _ANT_ALIVE_ABOVE = 0.08
@@ -93,6 +93,7 @@ class NavigationWorlds:
         self._goal = None if isinstance(self._rule, ButtonRule) else definition.group("goal")
         self._moving = [group for group in definition.groups if group.bodies is not None]
         self._mortal = type(definition.task.agent).__name__ == "Ant"
+        self._low, self._high = definition.task.action_space.low, definition.task.action_space.high
         self._scratch, self._joints = _own_joints(definition)
         self.layout_seeds: list[int | None] = [None] * num_worlds
         self.parameters = own_parameters(definition, num_worlds)
@@ -103,10 +104,15 @@ class NavigationWorlds:
         self._steps = np.zeros(num_worlds, np.intp)
         self._behind = np.zeros(num_worlds, np.intp)  # steps whose draws a stream has not made yet, see _catch_up
 
+    def seed_stream(self, world: int, seed: int) -> None:
+        """See BatchedWorlds."""
+        self._streams[world] = np.random.RandomState(seed % 2**32)
+        self._behind[world] = 0
+
     def seed_streams(self, seed: int) -> None:
-        """Seed the random stream of world i with `seed` + i, as Safety-Gymnasium's vector environment does."""
-        self._streams = [np.random.RandomState((seed + i) % 2**32) for i in range(len(self._streams))]
-        self._behind[:] = 0
+        """See BatchedWorlds."""
+        for world in range(len(self._streams)):
+            self.seed_stream(world, seed + world)
 
     def reset(self, worlds: Worlds) -> None:
         """Start new episodes in the given worlds.
@@ -202,12 +208,8 @@ class NavigationWorlds:
         )
 
     def step(self, actions: Array) -> NavigationOutcome:
-        """Step all worlds once.
-
-        Args:
-            actions: actions, (W, A), within the action space.
-        """
-        failed = self.physics.step(actions)
+        """See BatchedWorlds; actions are clipped to the action space, as by safety_gymnasium."""
+        failed = self.physics.step(actions.clip(self._low, self._high))
         self._locate(slice(None))
         self._behind += 1
         task, rule = self.definition.task, self._rule

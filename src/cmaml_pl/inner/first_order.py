@@ -1,0 +1,64 @@
+"""Shared by FOCOPS, PPO-Lagrangian and P3O: Adam steps on one rollout, within a bound on the divergence."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.inner.base import InnerStep, mean_kl
+from cmaml_pl.math.adam import adam_ascent
+from cmaml_pl.math.natural_gradient import TaskFunction
+from cmaml_pl.nets.networks import PARTS, GaussianActor
+from cmaml_pl.rollout.task_data import TaskData
+
+
+@dataclass(frozen=True)
+class AdamRegion:
+    """The policies with E KL(old || new) <= max_kl that Adam reaches, where old is the policy that collected the data.
+
+    In the configuration it is the section `inner.trust_region` of the methods without second derivatives. Each of its
+    `passes` is one Adam step on all samples of a task. A task's passes end when the next one would leave the region, as
+    the early stop of OmniSafe does, but the pass that leaves it is taken back. All samples, and not minibatches: a task
+    has so few that a pass is cheap, and a task's step then depends on nothing but its own data.
+
+    Attributes:
+        max_kl: largest mean divergence of a step, nats (as TrustRegion).
+        parameters: which parameters a step may move, see TrustRegion.
+        passes: largest number of Adam steps. OmniSafe has 40 passes, FOCOPS' authors 10, of 32 minibatches or more.
+        lr: Adam's step size. Both have 3e-4; with as few steps as here a policy would hardly move. One pass of 2e-3
+            diverges by about 0.001 nats, so that a region of 0.01 is still reached in steps.
+    """
+
+    max_kl: float = bounded(0.03, above=0)
+    parameters: str = bounded("all", choices=PARTS)
+    passes: int = bounded(20, low=1)
+    lr: float = bounded(2.0e-3, above=0)
+
+    def step(
+        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: TaskFunction
+    ) -> InnerStep:
+        """Climb an objective from `theta`.
+
+        Args:
+            actor: the network that runs the parameters.
+            theta: where the step starts, (tasks, P).
+            multiplier: what the step is given as its multiplier, (tasks,).
+            data: rollouts of `theta`.
+            objective: what each task maximises, parameters (tasks, P) -> (tasks,).
+
+        Returns:
+            The step. Its `step_share` is the share of `passes` that were taken; with 0 the parameters are `theta`.
+        """
+
+        @torch.no_grad()
+        def accept(candidate: Tensor) -> Tensor:
+            # a comparison with NaN is false, so a step to parameters that are not finite is refused
+            return mean_kl(actor, candidate, data) <= self.max_kl
+
+        adapted, share = adam_ascent(
+            objective, accept, theta.detach(), lr=self.lr, steps=self.passes, mask=actor.mask(self.parameters)
+        )
+        with torch.no_grad():
+            kl = mean_kl(actor, adapted, data)
+        return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))

@@ -1,0 +1,45 @@
+"""The initialisation of Meta-SRL (Khattar, Ding, Sel, Lavaei & Jin 2023, "A CMDP-within-online Framework", ICLR)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.distributed.threads import RowThreads
+from cmaml_pl.inner.base import mean_kl
+from cmaml_pl.math.natural_gradient import rowwise_gradient
+from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.outer.base import MetaGoal, MetaLearner
+from cmaml_pl.rollout.task_data import select
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaSRL(MetaLearner):
+    """Moves the meta-policy toward the adapted policies: g = mean_p grad_theta E_post KL(pi^p || pi_theta).
+
+    The paper bounds the regret of a task's safe adaptation by the divergence of the task's policy from the
+    initialisation, weighed by the states that the task's policy visits, and descends these bounds from task to task.
+    Here all tasks of a batch count in one step. The paper estimates the weights of the states from data of the whole
+    adaptation (DualDICE); the rollouts of the adapted policies are samples of them. It also learns the step size of the
+    adaptation, which is a setting here. This is Reptile with the distance of policies in place of that of parameters.
+
+    Attributes:
+        passes: number of steps on one meta-batch. The divergence is known for every theta, so that further steps lead
+            to a better initialisation for the batch.
+    """
+
+    method: str = "meta_srl"
+    passes: int = bounded(1, low=1)
+
+    @property
+    def safety_term(self) -> bool:
+        """False: the adapted policies are within their limits, and the initialisation follows them."""
+        return False
+
+    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+        def gradient(part: slice) -> Tensor:
+            post = select(goal.post, part)  # was collected by pi^p
+            return rowwise_gradient(lambda x: mean_kl(actor, x, post), theta.expand(len(post.action), -1))[1]
+
+        return torch.cat(threads.map(gradient, len(goal.adapted)))
