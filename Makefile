@@ -16,7 +16,7 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate export study sweep agent test bench bench-ranks parity lint format build lock clean FORCE
+.PHONY: help setup train evaluate export study sweep agent test bench bench-ranks parity lint format docs build lock clean FORCE
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
 
+docs: $(STAMP) ## build the documentation site, site/index.html; a broken link or reference is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 build: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl
 	@rm -rf dist
 	@exec $(PY) -m build --no-isolation
@@ -80,14 +83,14 @@ lock: ## write requirements.lock from pyproject.toml (use the oldest supported P
 	@echo 'Resolving the dependencies in a fresh environment; this takes some minutes.'
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 		$(PYTHON) -m venv "$$tmp/venv" && \
-		"$$tmp/venv/bin/python" -m pip install -qq '.[dev]' && \
+		"$$tmp/venv/bin/python" -m pip install -qq '.[dev,docs]' && \
 		sed '/^[^#]/,$$d' requirements.lock > "$$tmp/lock" && \
 		"$$tmp/venv/bin/python" -m pip freeze --all --exclude pip --exclude cmaml_pl > "$$tmp/freeze" && \
 		grep -vE '^(nvidia-|cuda-|triton)' "$$tmp/freeze" | sed 's/+.*//' >> "$$tmp/lock" && \
 		cp "$$tmp/lock" requirements.lock
 
 clean: ## remove .venv, caches and builds (runs/ is kept)
-	@rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache
 	@find src callbacks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One line and a failure, before anything is created or removed.

@@ -182,6 +182,14 @@ def test_adaptation_is_shown_by_the_paths_of_cmaml_beside_the_curves_of_all(draw
     assert "goal" in names(figure)
 
 
+def test_the_paths_of_a_run_without_a_known_name_are_its_own_and_not_those_of_the_random_start(drawn, tmp_path):
+    costs = {"random": (9.0, 8.0, 7.0), "fomaml+trpo_lag": (2.0, 2.0, 1.0)}
+    traces = {arm: [make_trace(task, step) for step in (0, 2) for task in (3, 4)] for arm in costs}
+    rows = study(costs)
+    plot_adaptation(rows, summarise(rows), traces, tmp_path / "a.png")
+    assert drawn[0].axes[0].get_title().endswith("cost 2.0")
+
+
 def test_robots_that_move_on_a_line_are_drawn_along_time_with_their_target(drawn, tmp_path):
     """Two worlds at 1 m/s and, of the second, an episode that ends after 4 steps; a target of 2 m/s."""
     time = torch.arange(7.0)

@@ -21,7 +21,7 @@ from cmaml_pl.tasks.layout import LayoutFamily
 class RunConfig:
     """The folder of a run, `dir`/EXP/`id`, and how the run starts."""
 
-    dir: str = "runs"
+    dir: str = "runs"  # of all runs
     id: str | None = None  # null: made from the date, the arm, the seed and four random hexadecimal digits
     resume: str | None = None  # a checkpoint or run folder to continue; auto: the run `id`, if it has a checkpoint
     torch_threads: int = bounded(1, low=1)  # of updates; more do not help layers of 64 units, and change last digits
@@ -33,7 +33,7 @@ class TrainConfig:
 
     meta_iterations: int = bounded(100, low=1)  # in total: a resumed run continues up to this number
     tasks_per_batch: int = bounded(16, low=1)  # B; with fewer, point_goal spends more time in TorchRL than in physics
-    validate_every: int = bounded(10, low=1)
+    validate_every: int = bounded(10, low=1)  # adapt to the validation tasks each time so many are done
     # The run stops after this many dropped meta-iterations in a row. A meta-iteration is dropped if a number in it is
     # not finite. The policy then stays as it was, so that the next one differs only in its random tasks and noise. If
     # chance spoils every second one, ten in a row happen once in a thousand; each costs as much time as a good one.
@@ -94,18 +94,18 @@ class LoggerConfig:
 
     wandb: str = bounded("auto", choices=("auto", "offline", "online", "disabled"))  # auto: online if there is a key
     entity: str | None = None  # a team or user; null: W&B's default
-    project: str = "cmaml_pl"
+    project: str = "cmaml_pl"  # W&B's, which holds the runs
     id: str | None = None  # of the W&B run; null: `exp`-`run.id`; a sweep agent sets its own
-    group: str | None = None
+    group: str | None = None  # W&B's, in which it shows runs together; null: none
 
 
 @dataclass(frozen=True)
 class Config:
     """The configuration of a whole run."""
 
-    exp: str = "point_goal"
+    exp: str = "point_goal"  # the experiment: the name of a file in conf/exp, or a YAML file of your own
     arm: str | None = None  # a method in a comparison: the file of this name in conf/arm overrides the experiment's
-    seed: int = bounded(0, low=0)
+    seed: int = bounded(0, low=0)  # from which every random number is derived
     quiet: bool = False  # true: no progress and no tables on the terminal; warnings and errors are still printed
     run: RunConfig = field(default_factory=RunConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cmaml_pl.evaluation.figures import PANELS, draw_panel, explain_points
 from cmaml_pl.evaluation.labels import choose, find_looks
+from cmaml_pl.evaluation.meta_test import RANDOM
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Summary
 from cmaml_pl.evaluation.traces import Trace
@@ -48,7 +49,8 @@ def plot_adaptation(
 ) -> None:
     """Draw adaptation at a glance: paths of one arm in a few tasks, and return and cost of all arms along adaptation.
 
-    The arm is the one that a figure needs most: C-MAML, where it is among the arms. The paths are of its first seed.
+    The arm is the trained one that a figure needs most: C-MAML, where it is among the arms. The paths are of its first
+    seed.
 
     Args:
         rows: lines of evaluation.csv.
@@ -58,7 +60,7 @@ def plot_adaptation(
         discount: of the costs that the limits are on.
     """
     drawn, _ = choose(list(dict.fromkeys(summary.method for summary in summaries)))
-    method = next(iter(drawn))
+    method = next((name for name in drawn if name.split()[0] != RANDOM), next(iter(drawn)))
     found, own = traces[method], [row for row in rows if row["method"] == method]
     tasks, steps = (sorted({getattr(trace, name) for trace in found}) for name in ("task", "step"))
     tasks = tasks[:SHOWN]
