@@ -72,4 +72,7 @@ def commands(markdown: str) -> Iterator[list[str]]:
     for text in [*lines, *spans(markdown)]:
         call = re.search(r"(?:^|\s)(make|cmaml|(?:python )?-m cmaml_pl)(?= |$)(.*)", text)
         if call and (text.startswith(("make", "cmaml", "python")) or "-m cmaml_pl" in text):
-            yield ["make" if call[1] == "make" else "cmaml", *shlex.split(call[2].replace("…", "..."), comments=True)]
+            rest = call[2]
+            if rest.count('"') % 2:  # the call stands within quotes, which end with it
+                rest = rest.rpartition('"')[0]
+            yield ["make" if call[1] == "make" else "cmaml", *shlex.split(rest, comments=True)]
