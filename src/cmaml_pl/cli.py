@@ -48,7 +48,7 @@ EXPECTED_WARNINGS = (
 )
 """Patterns of warnings from dependencies that are hidden, because a user can do nothing about them."""
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST)
 """Errors of the disk: no space left, over quota, read-only, no permission, a file where a folder should be."""
 
 

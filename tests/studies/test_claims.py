@@ -12,10 +12,7 @@ from cmaml_pl.studies.claims import find_sample, in_words, verdict_in_words
 from cmaml_pl.studies.definition import Claim
 from cmaml_pl.studies.inference import HOLDS, UNDECIDED, Verdict
 
-PARTS = [
-    Part(arm, SimpleNamespace(config=SimpleNamespace(arm=arm), arm=arm, random_arm=random), "learned")
-    for arm, random in {"cmaml": "random", "maml": "random inner.method=trpo"}.items()
-]
+RANDOM_ARMS = {"cmaml": "random", "maml": "random inner.method=trpo"}
 COSTS = {"cmaml": [1.0, 4.0, 2.0], "maml": [9.0, 5.0, 8.0], "random": [7.0, 7.0, 7.0]}
 RETURNS = {"cmaml": 3.0, "maml": 2.0, "random": 1.0, "random inner.method=trpo": 0.5}
 """At each step, but for what a seed and a task add."""
@@ -40,7 +37,11 @@ ROWS = [
 
 
 def sample(yardstick=None, **claim):
-    return find_sample(Claim(**{"arm": "cmaml", "step": 2, **claim}), PARTS, ROWS, yardstick, last=2)
+    parts = [
+        Part(arm, SimpleNamespace(config=SimpleNamespace(arm=arm), arm=arm, random_arm=random), "learned")
+        for arm, random in RANDOM_ARMS.items()
+    ]
+    return find_sample(Claim(**{"arm": "cmaml", "step": 2, **claim}), parts, ROWS, yardstick, last=2)
 
 
 @pytest.mark.parametrize(

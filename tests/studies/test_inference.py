@@ -68,7 +68,7 @@ def test_a_rate_of_none_in_twenty_is_as_uncertain_as_the_binomial_says():
 def test_the_interval_that_is_shown_agrees_with_its_verdict():
     rng = np.random.default_rng(1)
     seen = set()
-    for _ in range(100):
+    for _ in range(40):
         gains = rng.uniform(-2, 3, size=4)
         samples = [Sample(crossed(rng, 1, 3, 20, 0.3, 0.5, 1.0)[0] + gain, 0.5) for gain in gains]
         for found in judge(samples):
@@ -99,7 +99,7 @@ def test_at_most_five_of_a_hundred_studies_without_an_effect_find_one(seeds, var
     found = effects.mean(axis=(-2, -1)) >= tail_width(variance_parts(effects), ERROR / CLAIMS)
     found = found.reshape(studies, CLAIMS).any(axis=1)
     assert found.mean() <= 0.05
-    for study in [*range(5), *np.flatnonzero(found)[:5]]:
+    for study in [0, 1, *np.flatnonzero(found)[:2]]:
         claims = effects[study * CLAIMS : (study + 1) * CLAIMS]
         verdicts = [verdict.verdict for verdict in judge([Sample(each + 0.3, 0.3) for each in claims])]
         assert (HOLDS in verdicts) == found[study]

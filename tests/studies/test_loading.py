@@ -54,12 +54,10 @@ def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
 
 def test_a_file_of_the_users_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(
-        "exp: nav2d\narms: [cmaml]\nclaims: [{arm: cmaml, quantity: cost, against: -1e2}]"
-    )
+    (tmp_path / "mine.yaml").write_text("exp: nav2d\narms: [cmaml]\nclaims: [{arm: cmaml, against: -1e2}]")
     (study,) = load(study="mine.yaml")
     assert (study.name, study.seeds) == ("mine", [0, 1, 2])
-    assert study.claims == [Claim("cmaml", "cost", "higher", -100.0)]
+    assert study.claims == [Claim("cmaml", "return", "higher", -100.0)]
     (tmp_path / "nav2d.yaml").write_text("exp: nav2d")
     with pytest.raises(UserError, match="there is a study nav2d in the package: rename the file"):
         load(study="nav2d.yaml")
