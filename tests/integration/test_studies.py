@@ -50,36 +50,29 @@ def study(tmp_path, monkeypatch, capsys):
 
 MINE = """
 exp: nav2d
-arms: [cmaml, mine.yaml]
+arms: [cmaml, my_arm.yaml]
 seeds: [0, 1]
 steps: 1
-question: Is <mine> better?
+question: Is <my arm> better?
 claims:
-  - {arm: mine, against: cmaml, smallest_effect: 100}
+  - {arm: my_arm, against: cmaml, smallest_effect: 100}
   - {arm: cmaml, quantity: over_limit, direction: lower, against: random}
 """
 
-METHOD = '''
-from dataclasses import dataclass
-from cmaml_pl.inner.trpo import TRPO
+MANUAL = Path(__file__).resolve().parents[2] / "docs/own_environment.md"
 
-@dataclass(frozen=True, kw_only=True)
-class HalfStep(TRPO):
-    """Goes half of TRPO's way."""
 
-    method: str = "my_method:HalfStep"
-    share: float = 0.5
-
-    def step(self, actor, theta, multiplier, data):
-        found = super().step(actor, theta, multiplier, data)
-        from dataclasses import replace
-        return replace(found, theta=theta + self.share * (found.theta - theta))
-'''
+def written(kind: str) -> str:
+    """The block of code of this kind in the manual's section on a method of the user's own."""
+    section = MANUAL.read_text().split("## A method of your own\n")[1]
+    found = re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
 
 
 def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(study, tmp_path):
-    (tmp_path / "mine.yaml").write_text("inner: {method: 'my_method:HalfStep', share: 0.25}\nsafety: {eta_lr: 0.0}\n")
-    (tmp_path / "my_method.py").write_text(METHOD)
+    (tmp_path / "my_arm.yaml").write_text(written("yaml"))
+    (tmp_path / "my_method.py").write_text(written("python"))
     (tmp_path / "claims.yaml").write_text(MINE)
     own = ["study=claims.yaml", "jobs=2"]
     printed = study(*own, "part=1/2")
@@ -89,21 +82,21 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     assert not (folder / "evaluation").exists()  # of a part
     rest = study(*own)
     assert rest.count("complete before") == 2
-    assert re.search(r" 4/4  mine-s[01]: \d+ s\n", rest)
+    assert re.search(r" 4/4  my_arm-s[01]: \d+ s\n", rest)
     assert {row["method"] for row in lines(folder / "evaluation/summary.csv")} >= {
         "cmaml",
-        "mine",
+        "my_arm",
         "random inner.method=trpo_lag",
     }
     verdicts = lines(folder / "verdicts.csv")
     assert [row["verdict"] for row in verdicts] == ["does not hold", "undecided"]
-    assert (verdicts[0]["arm"], verdicts[0]["seeds"], verdicts[0]["trial"]) == ("mine", "2", "False")
+    assert (verdicts[0]["arm"], verdicts[0]["seeds"], verdicts[0]["trial"]) == ("my_arm", "2", "False")
     assert (
-        "| mine: the return after 1 step is higher than that of C-MAML, by more than 100 |"
+        "| my_arm: the return after 1 step is higher than that of C-MAML, by more than 100 |"
         in (folder / "verdicts.md").read_text()
     )
     page = (folder / "report.html").read_text()
-    assert "Is &lt;mine&gt; better?" in page
+    assert "Is &lt;my arm&gt; better?" in page
     assert page.count("data:image/png;base64,") == 1
     assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
     assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
