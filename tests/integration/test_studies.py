@@ -15,6 +15,7 @@ from tests.integration.runs import DISABLED, TINY, done, lines
 from cmaml_pl.cli import main
 from cmaml_pl.runs.checkpoints import load_checkpoint
 from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import prepare_run
 from cmaml_pl.studies import training
 
 SETTINGS = [*TINY, *DISABLED]
@@ -113,11 +114,11 @@ def test_a_run_that_fails_is_named_the_others_go_on_and_nothing_is_evaluated_wit
     (tmp_path / "runs/nav2d/maml-s0").write_text("a file where a folder should be")  # refused by the process itself
     printed = study("exp=nav2d", "arms=[cmaml,maml,eta_off]", "seeds=0", "jobs=1", "steps=1", code=1)
     assert re.search(r"1/3  cmaml-s0: failed: No checkpoint in .*cmaml-s0/checkpoints can be read", printed)
-    log = "runs/nav2d/study-cmaml-and-2-more/logs/maml-s0.log"
+    log = "runs/nav2d/study-cmaml-maml-eta_off/logs/maml-s0.log"
     assert "2/3  maml-s0: failed: exit code 2, Error: runs/nav2d/maml-s0 cannot be written: File exists" in printed
     assert f"({log})" in printed
     assert re.search(r"3/3  eta_off-s0: \d+ s\n", printed)
-    assert "is not evaluated, for 2 of 3 runs failed: cmaml-s0, maml-s0. The same command tries them again." in printed
+    assert "is not evaluated. 2 of 3 runs failed: cmaml-s0, maml-s0. The same command tries them again." in printed
     assert done(RunFolder(tmp_path / "runs/nav2d/eta_off-s0")) == 2
     assert not (tmp_path / log).parents[1].joinpath("evaluation").exists()
 
@@ -190,3 +191,9 @@ def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(st
     assert "cmaml study study=one.yaml steps=1 scale=quick" in page
     assert not (tmp_path / "runs/nav2d").exists()
     assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-s0")) == 1
+
+
+def test_a_run_of_another_number_of_workers_goes_on_in_a_study(trained):
+    asked = [f"run.resume={trained.path}", "rollout.workers=3", "train.meta_iterations=3"]
+    config, folder, checkpoint = prepare_run(asked)
+    assert (config.rollout.workers, folder.path, checkpoint.iterations) == (3, trained.path, 2)

@@ -30,7 +30,7 @@ def test_all_studies_of_one_experiment_share_their_runs():
 def test_a_command_makes_a_study_of_its_own_and_its_defaults():
     (study,) = load(["tasks.train=30"], exp="nav2d", arms=["cmaml", "maml"], seeds=4)
     assert (study.arms, study.seeds, study.steps, study.claims) == (["cmaml", "maml"], [4], 3, [])
-    assert str(study.folder) == "runs/nav2d/study-cmaml-and-1-more"
+    assert str(study.folder) == "runs/nav2d/study-cmaml-maml"
     assert study.command == "cmaml study exp=nav2d 'arms=[cmaml,maml]' 'seeds=[4]' tasks.train=30"
     assert len(load(exp="nav2d")[0].arms) == 7
     assert load(exp="nav2d", arms="maml")[0].name == "maml"

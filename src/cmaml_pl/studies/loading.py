@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -84,8 +85,11 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
 
 
 def _joined(study: Study) -> str:
-    """A name for a study without a file: its arms, as far as a folder's name has room for them."""
-    return study.labels[0] if len(study.labels) == 1 else f"{study.labels[0]}-and-{len(study.labels) - 1}-more"
+    """A name for a study without a file: its arms or, if that is too long for a folder's name, a checksum of them."""
+    joined = "-".join(study.labels)
+    return (
+        joined if len(joined) <= 80 else f"{study.labels[0]}-and-{len(study.labels) - 1}-{crc32(joined.encode()):08x}"
+    )
 
 
 def _read(content: dict[str, Any], where: str) -> Study:

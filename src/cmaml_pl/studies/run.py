@@ -83,16 +83,12 @@ def _run(study: Study, jobs: int | None, share: tuple[int, int] | None, console:
         soft_wrap=True,
     )
     failures = train_all(study, mine, jobs=jobs, console=console)
-    if share is not None:
-        return not failures
     if failures:
         missing = ", ".join(training.run_id for training in failures)
-        console.print(
-            f"  {study.name} is not evaluated, for {len(failures)} of {total} runs failed: {escape(missing)}. "
-            "The same command tries them again.",
-            soft_wrap=True,
-        )
-        return False
+        message = f"{len(failures)} of {len(mine)} runs failed: {missing}. The same command tries them again."
+        print(f"{study.name} is not evaluated. {message}", file=sys.stderr)
+    if failures or share is not None:
+        return not failures
     paths = [run_folder(study, training).path for training in trainings]
     evaluation = evaluate_runs(
         paths, steps=study.steps, out=study.folder / "evaluation", console=console, overwrite=True
