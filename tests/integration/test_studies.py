@@ -105,6 +105,13 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     for command in study.begun:
         assert command[:4] == [sys.executable, "-m", "cmaml_pl", "train"]
         assert "rollout.workers=1" in command
+    # what has changed in a file does not change a run that is there, and that is told
+    (tmp_path / "my_arm.yaml").write_text(written("yaml").replace("0.5", "0.7"))
+    told = study(*own, "part=2/2")
+    assert (
+        "my_arm-s0 keeps the settings that it was begun with: inner.weight is 0.5, now 0.7. Remove its folder" in told
+    )
+    assert told.count("complete before") == 2
 
 
 def test_a_run_that_fails_is_named_the_others_go_on_and_nothing_is_evaluated_without_it(study, tmp_path):

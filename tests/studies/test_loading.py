@@ -47,7 +47,7 @@ def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
     (study,) = load(study="nav2d", scale="quick")
     config = study.config("cmaml")
     assert study.trial
-    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 6, 8)
+    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 8)
     assert str(study.folder) == "runs/quick/nav2d/study-nav2d"
     assert max(claim.step for claim in study.claims) == 3
 

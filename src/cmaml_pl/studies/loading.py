@@ -150,14 +150,15 @@ def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> Non
 
 
 def scaled_down(study: Study) -> Study:
-    """A trial of the pipeline in minutes: two seeds, a tenth of the meta-iterations, few steps and test tasks.
+    """A trial of the pipeline in minutes: two seeds, a twentieth of the meta-iterations, few steps and tasks.
 
     Its runs have a folder of their own, so that no other study goes on from them.
     """
     config, steps = study.config(study.arms[0]), min(study.steps, 3)
     smaller = {
         "run.dir": Path(config.run.dir) / QUICK,
-        "train.meta_iterations": max(1, config.train.meta_iterations // 10),
+        "train.meta_iterations": max(1, config.train.meta_iterations // 20),
+        "tasks.validation": min(config.tasks.validation, 8),
         "tasks.test": min(config.tasks.test, 8),
     }
     return replace(

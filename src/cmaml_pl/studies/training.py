@@ -16,11 +16,14 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.slurm import find_requeue_signal
 from cmaml_pl.errors import UserError
 from cmaml_pl.runs.folder import RunFolder
-from cmaml_pl.runs.start import AUTO, prepare_run
+from cmaml_pl.runs.start import AUTO, FREE_ON_RESUME, prepare_run
 from cmaml_pl.studies.definition import Study
 
 PAUSE = 0.1
@@ -145,6 +148,10 @@ def _begin(
     except UserError as error:
         _settle(board, training, (str(error), ""), total, console)
         return
+    if checkpoint and (changed := _changed(config, study, training)):
+        console.print(
+            escape(f"  {training.run_id} keeps the settings that it was begun with: {changed}"), soft_wrap=True
+        )
     if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
         _settle(board, training, (None, "complete before"), total, console)
         return
@@ -162,6 +169,17 @@ def _begin(
     board.running[training] = Running(process, time.monotonic(), log)
     if board.stop is not None:  # it came just before
         process.send_signal(board.stop)
+
+
+def _changed(config: Config, study: Study, training: Training) -> str:
+    """What the files of the experiment and the arm now say otherwise than a run's configuration; empty if nothing."""
+    now, then = flatten(load_experiment(study.exp, training.arguments)), flatten(config)
+    differing = [
+        f"{key} is {then.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if not key.startswith(FREE_ON_RESUME) and then.get(key) != value
+    ]
+    return f"{'; '.join(differing)}. Remove its folder to train it anew." if differing else ""
 
 
 def _is_taken(folder: RunFolder) -> bool:
