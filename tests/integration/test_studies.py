@@ -130,24 +130,28 @@ def test_a_run_that_fails_is_named_the_others_go_on_and_nothing_is_evaluated_wit
     assert not (tmp_path / log).parents[1].joinpath("evaluation").exists()
 
 
-def test_a_signal_reaches_the_trainings_which_save_and_end(study, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_trainings_which_save_and_end(number, study, tmp_path, request):
+    # SIGUSR1 is SLURM's, whose job is then requeued
+    requeued = request.getfixturevalue("slurm") if number == signal.SIGUSR1 else None
     folders = [RunFolder(tmp_path / f"runs/nav2d/{arm}-s0") for arm in ("cmaml", "maml")]
 
     def interrupt():
         while not all(done(folder) >= 3 for folder in folders):
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
-    printed = study("exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "jobs=2", NO_END, code=128 + signal.SIGTERM)
+    printed = study("exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "jobs=2", NO_END, code=128 + number)
     thread.join()
-    assert "Stopped by SIGTERM. The same command goes on." in printed
+    assert f"Stopped by {number.name}. The same command goes on." in printed
     assert "failed" not in printed
     for folder, log in zip(folders, sorted(tmp_path.rglob("*.log")), strict=True):
         assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 3
-        assert "Stopped by SIGTERM. Go on with" in log.read_text()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert f"Stopped by {number.name}. Go on with" in log.read_text()
+    assert signal.getsignal(number) == signal.SIG_DFL
+    assert requeued is None or set(requeued.read_text().splitlines()) == {"requeue 4711"}
 
 
 def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
