@@ -2,12 +2,6 @@
 
 PYTHON ?= python3
 
-# Of a study.
-ARMS ?= cmaml cmaml_cpo cmaml_reptile eta_off maml maml_penalty pretrain
-SEEDS ?= 0 1 2
-STEPS ?= 3
-JOBS ?= 1
-
 VENV := .venv
 PY := $(VENV)/bin/python
 # Written as the last step of an installation, with the folder it was made in: an installation that was broken off, or
@@ -16,7 +10,7 @@ STAMP := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train evaluate export study sweep agent test bench bench-ranks parity lint format docs build lock clean FORCE
+.PHONY: help setup train evaluate export study reproduce sweep agent test bench bench-ranks parity lint format docs build lock clean FORCE
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,11 +29,13 @@ export: $(STAMP) ## export a policy as safetensors, JSON and ONNX: CKPT=runs/...
 
 comma := ,
 space := $(subst ,, )
-study: $(STAMP) ## train arms with seeds and compare them; a second call continues: EXP=nav2d [ARMS="cmaml maml"] [SEEDS="0 1"] [JOBS=2]
-	@printf '%s\n' $(foreach seed,$(SEEDS),$(foreach arm,$(ARMS),$(arm) $(seed))) | xargs -P $(JOBS) -n 2 sh -c 'echo "$$0, seed $$1"; \
-		$(PY) -m cmaml_pl train exp=$(EXP) arm=$$0 seed=$$1 run.id=$$0-s$$1 run.resume=auto quiet=true $(ARGS) || exit 255'
-	@exec $(PY) -m cmaml_pl evaluate steps=$(STEPS) run=[$(subst $(space),$(comma),$(strip \
-		$(foreach arm,$(ARMS),$(foreach seed,$(SEEDS),runs/$(basename $(notdir $(EXP)))/$(arm)-s$(seed)))))]
+list = [$(subst $(space),$(comma),$(strip $(1)))]
+study: $(STAMP) ## train arms with seeds and compare them; a second call goes on: STUDY=nav2d, or EXP=nav2d [ARMS="cmaml maml"] [SEEDS="0 1"] [STEPS=3] [JOBS=2]
+	@exec $(PY) -m cmaml_pl study $(if $(STUDY),'study=$(STUDY)') $(if $(EXP),'exp=$(EXP)') $(if $(ARMS),'arms=$(call list,$(ARMS))') \
+		$(if $(SEEDS),'seeds=$(call list,$(SEEDS))') $(if $(STEPS),'steps=$(STEPS)') $(if $(JOBS),'jobs=$(JOBS)') $(ARGS)
+
+reproduce: $(STAMP) ## run all studies of conf/study, and write report/index.html: [SCALE=quick, a trial in minutes] [JOBS=2]
+	@exec $(PY) -m cmaml_pl study study=all $(if $(SCALE),'scale=$(SCALE)') $(if $(JOBS),'jobs=$(JOBS)') $(ARGS)
 
 sweep: $(STAMP) ## create a W&B sweep from conf/sweep: EXP=point_goal [ARGS="key=value ..."]
 	@exec $(PY) -m cmaml_pl sweep $(if $(EXP),'exp=$(EXP)') $(ARGS)

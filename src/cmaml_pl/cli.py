@@ -20,7 +20,7 @@ from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
 from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module
-from cmaml_pl.configuration.loading import arms, experiments, load_experiment, sweeps, with_exp_name
+from cmaml_pl.configuration.loading import arms, experiments, load_experiment, studies, sweeps
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.distributed.slurm import requeue_slurm_job
@@ -30,6 +30,7 @@ from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.runs.checkpoints import restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import RUN_ID, prepare_run
+from cmaml_pl.studies.run import run_studies
 from cmaml_pl.tracking.keys import require_wandb_key
 from cmaml_pl.tracking.sweeps import become_agent, create_sweep
 from cmaml_pl.tracking.wandb_logger import find_wandb_logger
@@ -47,7 +48,7 @@ EXPECTED_WARNINGS = (
 )
 """Patterns of warnings from dependencies that are hidden, because a user can do nothing about them."""
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST)
 """Errors of the disk: no space left, over quota, read-only, no permission, a file where a folder should be."""
 
 
@@ -93,6 +94,7 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     console.print(f"\nexperiments: {', '.join(experiments())}")
     console.print(f"arms: {', '.join(arms())}")
     console.print(f"sweeps: {', '.join(sweeps())}")
+    console.print(f"studies: {', '.join(studies())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
 
 
@@ -101,7 +103,7 @@ def show_config(overrides: Sequence[str]) -> None:
     exp = find_value(parse_overrides(overrides), "exp")
     if not exp:
         raise UserError(f"exp is missing: exp=NAME, one of {', '.join(experiments())}, or exp=FILE.yaml.")
-    config = load_experiment(str(exp), with_exp_name(overrides))
+    config = load_experiment(str(exp), overrides)
     print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
 
 
@@ -185,7 +187,18 @@ def evaluate(overrides: Sequence[str]) -> Path:
         split=split or MEASURED[0],
         out=Path(str(out)) if out else None,
         console=_console(quiet=bool(quiet)),
-    )
+    ).folder
+
+
+def study(overrides: Sequence[str]) -> None:
+    """Train arms with several seeds, compare them and decide claims: study=NAME, or exp=NAME arms=[A,B] seeds=[0,1].
+
+    study=NAME is a file in conf/study; study=FILE.yaml is one of your own; study=[A,B] or study=all are several, with
+    one page for all, out=FOLDER. steps=K is the number of adaptation steps of the meta-test. jobs=N trainings run at
+    once. part=I/N trains only the share I of N, and evaluates nothing. scale=quick tries the pipeline in minutes. All
+    other keys are those of the trainings. The same command again goes on where it was stopped.
+    """
+    run_studies(overrides, console)
 
 
 def sweep(overrides: Sequence[str]) -> None:
@@ -226,6 +239,7 @@ def export(overrides: Sequence[str]) -> None:
 VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "train": train,
     "evaluate": evaluate,
+    "study": study,
     "sweep": sweep,
     "agent": agent,
     "export": export,

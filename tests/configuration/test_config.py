@@ -194,6 +194,21 @@ def test_an_override_is_stronger_than_the_arm_and_the_arm_than_the_experiment():
         load_experiment("nav2d", ["arm=maml", "inner.multiplier_lr=0.1"])
 
 
+def test_an_arm_may_be_a_file_of_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("inner: {method: cpo}\n")
+    mine = load_experiment("nav2d", ["arm=mine.yaml", "seed=1"])
+    assert (mine.arm, mine.inner.method) == ("mine", "cpo")
+    assert load_experiment("nav2d", ["arm=cmaml_cpo", "seed=1"]) == dataclasses.replace(mine, arm="cmaml_cpo")
+    (tmp_path / "maml.yaml").write_text("inner: {method: cpo}\n")
+    with pytest.raises(
+        UserError, match=r"arm is 'maml\.yaml', but there is an arm maml in the package: rename the file"
+    ):
+        load_experiment("nav2d", ["arm=maml.yaml"])
+    with pytest.raises(UserError, match=r"yours\.yaml does not exist"):
+        load_experiment("nav2d", ["arm=yours.yaml"])
+
+
 def test_an_unknown_arm_lists_those_that_exist():
     with pytest.raises(UserError) as error:
         load_experiment("nav2d", ["arm=mmal"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from cmaml_pl.evaluation.statistics import Estimate, compare, estimate, half_width, shared_tables, summarise
+from cmaml_pl.evaluation.statistics import Estimate, compare, components, estimate, half_width, shared_tables, summarise
 
 
 def crossed(rng, tables, seeds, tasks, seed_deviation, task_deviation, noise):
@@ -55,6 +55,14 @@ def test_without_noise_and_tasks_effects_it_is_the_t_interval_of_the_seeds_means
     assert (found.value, found.low, found.high) == pytest.approx((7 / 3, 7 / 3 - half, 7 / 3 + half))
     turned = estimate(np.tile(means[:, None], (1, 30)).T)  # thirty seeds, three tasks: the same the other way round
     assert (turned.low, turned.high) == pytest.approx((found.low, found.high))
+
+
+def test_components_of_variance_by_hand_and_of_large_tables():
+    """Rows that differ by 2 and columns by 4 without noise; and the deviations of a drawn table."""
+    scores = np.array([[0.0, 4.0], [2.0, 6.0]])
+    assert components(scores) == pytest.approx((2.0, 8.0, 0.0))  # sample variances of (0, 2) and of (0, 4)
+    found = components(crossed(np.random.default_rng(0), 1, 300, 300, 0.7, 0.4, 1.5)[0])
+    assert found == pytest.approx((0.49, 0.16, 2.25), rel=0.15)
 
 
 def test_with_one_seed_the_interval_is_over_tasks_and_with_one_score_there_is_none():

@@ -3,7 +3,6 @@
 They have more iterations to do than they are given time for, so that how fast a machine is decides nothing.
 """
 
-import os
 import random
 import signal
 import time
@@ -86,20 +85,6 @@ def test_a_signal_ends_the_run_with_a_whole_iteration_whenever_it_comes(hook, tm
     assert stop_here(monkeypatch, tmp_path, signal.SIGTERM, hook=hook) == 128 + signal.SIGTERM
     folder = RunFolder(tmp_path / "nav2d/a")
     assert done(folder) == load_checkpoint(folder.last_checkpoint).iterations == 2
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """The environment of a job with one task, and an `scontrol` that records how it is called."""
-    record, program = tmp_path / "scontrol.txt", tmp_path / "bin/scontrol"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> "{record}"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1"}
-    for name, value in {**job, "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NODELIST": "localhost"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    return record
 
 
 def test_a_slurm_job_whose_time_is_over_saves_is_requeued_and_goes_on(slurm, tmp_path):

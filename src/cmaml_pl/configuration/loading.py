@@ -24,7 +24,7 @@ BASE = "base"
 """The key by which an experiment's file names the experiment whose settings it starts from."""
 
 OWN = (".yaml", ".yml")
-"""What an experiment ends with that is a file of the user's own."""
+"""What an experiment, an arm or a study ends with that is a file of the user's own."""
 
 
 def conf_dir() -> Path:
@@ -49,19 +49,27 @@ def sweeps() -> list[str]:
     return _names("sweep")
 
 
+def studies() -> list[str]:
+    """Names of the studies in conf/study."""
+    return _names("study")
+
+
 def _names(folder: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / folder).glob("*.yaml"))
 
 
 def conf_file(folder: str, name: str) -> Path:
-    """The file of an experiment, an arm or a sweep: conf/FOLDER/NAME.yaml, with FOLDER one of exp, arm and sweep.
+    """The file conf/FOLDER/NAME.yaml, or the user's own if `name` is a YAML file; FOLDER: exp, arm, sweep, study.
 
     Raises:
-        UserError: there is no such file; the message lists the existing ones.
+        UserError: there is no such name; the message lists the existing ones.
     """
+    if name.endswith(OWN):
+        return Path(name)
     kind, known = {"exp": "experiment"}.get(folder, folder), _names(folder)
     if name not in known:
-        raise UserError(f"There is no {kind} {name!r}.{did_you_mean(name, known)} The {kind}s are: {', '.join(known)}.")
+        kinds = {"study": "studies"}.get(kind, f"{kind}s")
+        raise UserError(f"There is no {kind} {name!r}.{did_you_mean(name, known)} The {kinds} are: {', '.join(known)}.")
     return conf_dir() / folder / f"{name}.yaml"
 
 
@@ -70,7 +78,7 @@ def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         exp: name of an experiment in conf/exp, or a YAML file of the user's own, whose name becomes the experiment's.
-        overrides: key=value.
+        overrides: key=value; an arm, too, may be a file of the user's own.
 
     Raises:
         UserError: a key is unknown, has a wrong type or is out of range, or there is no such experiment or arm.
@@ -78,32 +86,37 @@ def load_experiment(exp: str, overrides: Sequence[str] = ()) -> Config:
     arm = find_value(parse_overrides(overrides), "arm")
     arm_layers = [] if arm is None else [read_yaml(conf_file("arm", str(arm)))]
     layers = [read_yaml(conf_dir() / "base.yaml"), *_experiment_layers(exp), *arm_layers]
-    return merge_layers([*layers, DictConfig({"exp": exp_name(exp)})], overrides)
+    return merge_layers([*layers, DictConfig({"exp": own_name("exp", exp)})], with_own_names(overrides))
 
 
-def exp_name(exp: str) -> str:
-    """The name of an experiment that is named by itself or by a YAML file.
+def own_name(folder: str, name: str) -> str:
+    """The name of an experiment, an arm or a study that is named by itself or by a YAML file.
+
+    Args:
+        folder: exp, arm or study.
+        name: the name or the file.
 
     Raises:
-        UserError: the file's name cannot be that of an experiment.
+        UserError: the file's name cannot be a name, or the package has another file of this name.
     """
-    if not exp.endswith(OWN):
-        return exp
-    path = Path(exp)
-    packaged = conf_dir() / "exp" / path.name
-    check_name(path.stem, f"exp is {exp!r}, but its name")
+    if not name.endswith(OWN):
+        return name
+    path = Path(name)
+    packaged = conf_dir() / folder / path.name
+    check_name(path.stem, f"{folder} is {name!r}, but its name")
     if packaged.exists() and path.exists() and not path.samefile(packaged):
-        raise UserError(f"exp is {exp!r}, but there is an experiment {path.stem} in the package: rename the file.")
+        kind = {"exp": "an experiment", "arm": "an arm"}.get(folder, f"a {folder}")
+        raise UserError(f"{folder} is {name!r}, but there is {kind} {path.stem} in the package: rename the file.")
     return path.stem
 
 
 def _experiment_layers(exp: str) -> list[DictConfig]:
     """The contents of the experiment's file and of the files it is based on, the deepest `base` first."""
-    chain, name = [(exp, read_yaml(_exp_file(exp)))], None
+    chain, name = [(exp, read_yaml(conf_file("exp", exp)))], None
     while name := chain[-1][1].pop(BASE, None):
         known = [other for other in experiments() if other not in dict(chain)]
         if name not in known:
-            file = _exp_file(chain[-1][0])
+            file = conf_file("exp", chain[-1][0])
             raise UserError(f"{file} has {BASE}: {name}, but must name one of {', '.join(known)}.")
         chain.append((name, read_yaml(conf_file("exp", name))))
     return [layer for _, layer in reversed(chain)]
@@ -115,13 +128,14 @@ def check_name(name: str, subject: str) -> None:
         raise UserError(f"{subject} may hold letters, digits, '_', '-' and '.' only.")
 
 
-def with_exp_name(overrides: Sequence[str]) -> list[str]:
-    """The overrides with the name of an experiment where they have its file."""
-    return [f"exp={exp_name(item[4:])}" if item.startswith("exp=") else item for item in overrides]
+def with_own_names(overrides: Sequence[str]) -> list[str]:
+    """The overrides with the names of an experiment and an arm where they have their files."""
 
+    def named(item: str) -> str:
+        key, _, value = item.partition("=")
+        return f"{key}={own_name(key, value)}" if key in ("exp", "arm") else item
 
-def _exp_file(exp: str) -> Path:
-    return Path(exp) if exp.endswith(OWN) else conf_file("exp", exp)
+    return [named(item) for item in overrides]
 
 
 def store(config: Config, path: Path) -> None:

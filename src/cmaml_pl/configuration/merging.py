@@ -115,7 +115,7 @@ def _schema_for(changes: DictConfig) -> DictConfig:
 
     The keys of `tasks`, `inner` and `outer` are those of the family and of the methods that `changes` names.
     """
-    schema = _writable(OmegaConf.structured(Config))
+    schema = writable(OmegaConf.structured(Config))
     for section, (selector, registry) in SECTIONS.items():
         values = changes.get(section)
         given = isinstance(values, DictConfig) and selector in values
@@ -124,7 +124,7 @@ def _schema_for(changes: DictConfig) -> DictConfig:
             known = ", ".join(registry)
             raise UserError(f"{section}.{selector} is {name!r}, but must be one of {known}, or your own MODULE:CLASS.")
         try:
-            schema[section] = _writable(OmegaConf.structured(registry[name]))
+            schema[section] = writable(OmegaConf.structured(registry[name]))
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{section}.{selector} is {name!r}, whose fields cannot be keys: {reason}") from None
@@ -173,13 +173,13 @@ def _field_types(section: Any) -> dict[str, Any]:
     return {item.name: types[item.name] for item in dataclasses.fields(section)}
 
 
-def _writable(node: DictConfig) -> DictConfig:
+def writable(node: DictConfig) -> DictConfig:
     """`node`, made writable at every depth: OmegaConf makes frozen dataclasses read-only, but a schema takes values."""
     OmegaConf.set_readonly(node, False)
     for key in node:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
-            _writable(child)
+            writable(child)
     return node
 
 

@@ -135,7 +135,9 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int, spli
         split: one of MEASURED.
     """
     recorder = Recorder(seed=config.seed)
-    config = replace(config, inner=replace(config.inner, steps=steps))
+    # all cores, however many the run was trained with: in a study several runs train at once, but one is measured
+    rollout = replace(config.rollout, workers=None)
+    config = replace(config, inner=replace(config.inner, steps=steps), rollout=rollout)
     with open_module(config) as module:
         first_weights = module.actor.vector()
         restore(module, load_checkpoint(checkpoint))

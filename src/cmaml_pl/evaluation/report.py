@@ -48,9 +48,34 @@ class Part:
     start: str
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation has found.
+
+    Attributes:
+        folder: with the results.
+        parts: what was measured.
+        rows: lines of evaluation.csv.
+        yardstick: what scores are measured by; None where there is nothing.
+        summaries: lines of summary.csv.
+    """
+
+    folder: Path
+    parts: list[Part]
+    rows: list[Row]
+    yardstick: Yardstick | None
+    summaries: list[Summary]
+
+
 def evaluate_runs(
-    paths: Sequence[Path], *, steps: int | None, out: Path | None, console: Console, split: str = "test"
-) -> Path:
+    paths: Sequence[Path],
+    *,
+    steps: int | None,
+    out: Path | None,
+    console: Console,
+    split: str = "test",
+    overwrite: bool = False,
+) -> Evaluation:
     """Adapt every arm on the same tasks, and write the results.
 
     Runs with the same method and different seeds are one arm. Measurements are kept in the folder of their run, so that
@@ -63,10 +88,11 @@ def evaluate_runs(
             `evaluations/NAME` beside the first run folder. On validation tasks, one run has a folder there as well.
         console: prints progress and tables.
         split: which tasks, one of MEASURED.
+        overwrite: whether the results of another evaluation in `out` are replaced.
 
     Returns:
-        The folder, with evaluation.csv, summary.csv, comparison.csv where there are several arms, finetuning.png,
-        scatter.png, trajectories.png, adaptation.png and, where there is something to draw with, video.gif.
+        The results; their folder has evaluation.csv, summary.csv, comparison.csv where there are several arms,
+        finetuning.png, scatter.png, trajectories.png, adaptation.png and, where it can be drawn, video.gif.
     """
     runs = open_runs(paths)
     steps = steps or max(run.config.inner.steps for run in runs)
@@ -74,7 +100,7 @@ def evaluate_runs(
         done, total = load_checkpoint(run.folder.last_checkpoint).iterations, run.config.train.meta_iterations
         if done < total:
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
-    folder = _prepare_folder(runs, steps, out, split)
+    folder = _prepare_folder(runs, steps, out, split, overwrite=overwrite)
     parts = list_parts(runs)
     rows, traces = _measure(parts, steps, split, console)
     yardstick, missing = _find_yardstick(parts, rows)
@@ -92,7 +118,7 @@ def evaluate_runs(
     found = [str(folder / name) for name in RESULT_FILES if (folder / name).exists()]
     for line in [*found, *missing]:
         console.print(escape(f"  {line}"), soft_wrap=True)
-    return folder
+    return Evaluation(folder, parts, rows, yardstick, summaries)
 
 
 def _find_yardstick(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Yardstick | None, list[str]]:
@@ -136,7 +162,7 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
     return [*parts, *(part for seeds in random.values() for _, part in sorted(seeds.items()))]
 
 
-def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None, split: str) -> Path:
+def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None, split: str, *, overwrite: bool = False) -> Path:
     """The folder of the results, made if needed.
 
     Raises:
@@ -150,7 +176,8 @@ def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None, split: st
     asked = {"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps}
     request = OmegaConf.create(asked | ({} if split == "test" else {"split": split}))
     stored = folder / REQUEST_FILE
-    if folder.exists() and any(folder.iterdir()) and not (stored.is_file() and OmegaConf.load(stored) == request):
+    known = stored.is_file() and (overwrite or OmegaConf.load(stored) == request)
+    if folder.exists() and any(folder.iterdir()) and not known:
         raise UserError(f"{folder} holds something else and is not overwritten: choose another one, out=FOLDER.")
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(request, stored)

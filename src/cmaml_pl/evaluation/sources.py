@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 
 WITHOUT_INFLUENCE = (
-    *("__main__.py", "cli.py", "export.py", "figures/", "tracking/"),
+    *("__main__.py", "cli.py", "export.py", "figures/", "studies/", "tracking/"),
     *(f"evaluation/{name}.py" for name in ("arms", "figures", "labels", "report", "statistics", "tables", "video")),
     "evaluation/yardstick.py",
 )

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from cmaml_pl.evaluation.rows import Row, by_arm_and_step
 
@@ -46,8 +46,8 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 """Where nothing can be said."""
 
 
-def half_width(scores: Array) -> Array:
-    """Half the width of the confidence interval of a mean over seeds and tasks, (...).
+def variance_parts(scores: Array) -> list[tuple[int, Array]]:
+    """The variance of a mean over seeds and tasks in parts, each with the number of values that it is estimated from.
 
     Seeds and tasks are crossed: every seed is tried on the same tasks, so that single scores are not independent. In
     the model x_st = mu + a_s + b_t + e_st, with V_A and V_B the variances of the means of rows and columns over their
@@ -55,14 +55,9 @@ def half_width(scores: Array) -> Array:
 
         E[V_A] = var(a)/S + V,    E[V_B] = var(b)/T + V,    E[V_E] = V = var(e)/(S T),
 
-    and the variance of the mean is E[V_A + V_B - V_E]. Each part gets its own quantile of Student's t,
-
-        h^2 = t_{S-1}^2 max(V_A - V_E, 0) + t_{T-1}^2 V_B,
-
-    the noise being left with the dimension that has more degrees of freedom (the confidence limits of sums of variances
-    after Graybill and Wang 1980 have this form). One number of degrees of freedom for the sum (Satterthwaite) is too
-    hopeful where it is estimated from three seeds. The interval speaks of other seeds and of other tasks of the family.
-    A dimension of length 1 is held fixed: with one seed the interval is over tasks alone.
+    and the variance of the mean is E[V_A + V_B - V_E]. The noise is left with the dimension that has more degrees of
+    freedom: with fewer seeds than tasks the parts are (S, max(V_A - V_E, 0)) and (T, V_B). A dimension of length 1 is
+    held fixed: with one seed the only part is that of tasks.
 
     Args:
         scores: (..., seeds, tasks).
@@ -71,23 +66,57 @@ def half_width(scores: Array) -> Array:
     if min(seeds, tasks) == 1:
         single = scores.reshape(*scores.shape[:-2], -1)
         n = single.shape[-1]
-        if n == 1:
-            return np.full(scores.shape[:-2], math.nan)
-        return np.asarray(_quantile(n) * single.std(axis=-1, ddof=1) / math.sqrt(n))
+        return [(n, single.var(axis=-1, ddof=1) / n if n > 1 else np.full(scores.shape[:-2], math.nan))]
+    of_seeds, of_tasks, noise = _crossed_variances(scores)
+    (few, of_few), (many, of_many) = sorted([(seeds, of_seeds), (tasks, of_tasks)], key=itemgetter(0))
+    return [(few, np.maximum(of_few - noise, 0.0)), (many, of_many)]
+
+
+def _crossed_variances(scores: Array) -> tuple[Array, Array, Array]:
+    """V_A, V_B and V_E of `variance_parts`, each (...)."""
+    seeds, tasks = scores.shape[-2:]
     rows, columns = scores.mean(axis=-1), scores.mean(axis=-2)
     rest = scores - rows[..., :, None] - columns[..., None, :] + scores.mean(axis=(-2, -1))[..., None, None]
     noise = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (tasks - 1)) / (seeds * tasks)
-    parts = sorted(
-        [(seeds, rows.var(axis=-1, ddof=1) / seeds), (tasks, columns.var(axis=-1, ddof=1) / tasks)], key=itemgetter(0)
-    )
-    (few, of_few), (many, of_many) = parts
-    squared = _quantile(few) ** 2 * np.maximum(of_few - noise, 0.0) + _quantile(many) ** 2 * of_many
-    return np.asarray(np.sqrt(squared))
+    return rows.var(axis=-1, ddof=1) / seeds, columns.var(axis=-1, ddof=1) / tasks, noise
 
 
-def _quantile(n: int) -> float:
-    """Of Student's t for the mean of n independent numbers."""
-    return float(t.ppf((1 + LEVEL) / 2, n - 1))
+def components(scores: Array) -> tuple[float, float, float]:
+    """Variances of the effects of seeds and of tasks and of the noise: var(a), var(b), var(e) of `variance_parts`.
+
+    Args:
+        scores: (seeds, tasks), at least two of each.
+    """
+    seeds, tasks = scores.shape
+    of_seeds, of_tasks, noise = (float(part) for part in _crossed_variances(scores))
+    return max(of_seeds - noise, 0.0) * seeds, max(of_tasks - noise, 0.0) * tasks, noise * seeds * tasks
+
+
+def half_width(scores: Array) -> Array:
+    """Half the width of the confidence interval of a mean over seeds and tasks, (...).
+
+    Each part of the variance gets its own quantile of Student's t,
+
+        h^2 = t_{S-1}^2 max(V_A - V_E, 0) + t_{T-1}^2 V_B
+
+    (the confidence limits of sums of variances after Graybill and Wang 1980 have this form). One number of degrees of
+    freedom for the sum (Satterthwaite) is too hopeful where it is estimated from three seeds. The interval speaks of
+    other seeds and of other tasks of the family; see `variance_parts`.
+
+    Args:
+        scores: (..., seeds, tasks).
+    """
+    return tail_width(variance_parts(scores), (1 - LEVEL) / 2)
+
+
+def tail_width(parts: Sequence[tuple[int, Array]], tail: float | Array) -> Array:
+    """How far from its mean an interval ends beyond which `tail` is left on one side; see `half_width`.
+
+    Args:
+        parts: of the variance, see `variance_parts`.
+        tail: probability, at most 1/2; (...) or one for all.
+    """
+    return np.asarray(np.sqrt(sum(stdtrit(n - 1, tail) ** 2 * part for n, part in parts)))
 
 
 def estimate(scores: Array, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cmaml_pl.evaluation.rows import Row, by_arm_and_step
-from cmaml_pl.evaluation.statistics import UNKNOWN, Estimate, estimate, shared_tables
+from cmaml_pl.evaluation.statistics import UNKNOWN, Estimate, estimate, table
 
 
 class NoYardstickError(Exception):
@@ -74,24 +74,34 @@ def _within_limit(rows: Sequence[Row]) -> bool:
 
 
 def estimate_scores(rows: Sequence[Row], yardstick: Yardstick) -> dict[tuple[str, int], Estimate]:
-    """The score of every arm and step, on the seeds that it shares with both ends of the yardstick.
+    """The score of every arm and step, on the seeds that it shares with both ends of the yardstick."""
+    groups = by_arm_and_step(linear_scores(rows, yardstick))
+    return {key: estimate(table(groups[key], "score")) if key in groups else UNKNOWN for key in by_arm_and_step(rows)}
+
+
+def linear_scores(rows: Sequence[Row], yardstick: Yardstick) -> list[Row]:
+    """The rows of seeds that have both ends of the yardstick, with a `score` whose mean is the arm's at this step.
 
     All three share seeds, tasks and noise. The score s is a ratio of means, of gains g and spans h, whose deviation is
-    to first order that of the mean of (g - s h) / mean h (the delta method): an interval of paired differences.
+    to first order that of the mean of (g - s h) / mean h (the delta method). A row's score is s + (g - s h) / mean h:
+    intervals of it are those of paired differences.
     """
     groups = by_arm_and_step(rows)
-    floor, ceiling = groups[yardstick.random, 0], groups[yardstick.method, yardstick.step]
-    scores: dict[tuple[str, int], Estimate] = {}
-    for key, group in groups.items():
-        value, low, high = shared_tables([group, floor, ceiling], "return")
-        gain, span = value - low, high - low
-        if span.size == 0 or span.mean() <= 0:
-            scores[key] = UNKNOWN
+    low, high = (
+        {(row["seed"], row["task"]): float(row["return"]) for row in groups[end]}
+        for end in ((yardstick.random, 0), (yardstick.method, yardstick.step))
+    )
+    scored: list[Row] = []
+    for group in groups.values():
+        found = {key: row for row in group if (key := (row["seed"], row["task"])) in low and key in high}
+        gains = {key: float(row["return"]) - low[key] for key, row in found.items()}
+        spans = {key: high[key] - low[key] for key in found}
+        span = float(np.mean(list(spans.values()))) if spans else 0.0
+        if span <= 0:
             continue
-        score = float(gain.mean() / span.mean())
-        deviation = estimate((gain - score * span) / span.mean())
-        scores[key] = Estimate(score, score + deviation.low, score + deviation.high)
-    return scores
+        score = float(np.mean(list(gains.values()))) / span
+        scored += [{**row, "score": score + (gains[key] - score * spans[key]) / span} for key, row in found.items()]
+    return scored
 
 
 def with_scores(rows: Sequence[Row], yardstick: Yardstick | None) -> list[Row]:

@@ -9,7 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl.configuration.loading import check_name, exp_name, experiments, load_experiment, load_stored, with_exp_name
+from cmaml_pl.configuration.loading import (
+    check_name,
+    experiments,
+    load_experiment,
+    load_stored,
+    own_name,
+    with_own_names,
+)
 from cmaml_pl.configuration.merging import flatten, rename_flat
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
@@ -19,7 +26,7 @@ from cmaml_pl.runs.folder import RunFolder
 
 FREE_ON_RESUME = (
     *("quiet", "run.", "logger.", "trainer."),
-    *("train.meta_iterations", "train.validate_every", "train.max_dropped"),
+    *("train.meta_iterations", "train.validate_every", "train.max_dropped", "rollout.workers"),
 )
 """Beginnings of the keys in which a resumed run may differ from its checkpoint: none of them changes what an iteration
 computes."""
@@ -50,14 +57,13 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     overrides = [*overrides, *agent_overrides(os.environ)]
     given = parse_overrides(overrides)
     exp = find_value(given, "exp")
-    name = exp and exp_name(str(exp))
-    overrides = with_exp_name(overrides)
+    name = exp and own_name("exp", str(exp))
     resume = find_value(given, "run.resume")
     if resume and resume != AUTO:
         for key in ("run.id", "run.dir"):
             if find_value(given, key) is not None:
                 raise UserError(f"{key} cannot be set with run.resume: a resumed run goes on in its own folder.")
-        return _resumed_run(load_checkpoint(Path(str(resume))), name, overrides)
+        return _resumed_run(load_checkpoint(Path(str(resume))), name, with_own_names(overrides))
     if not exp:
         known = ", ".join(experiments())
         raise UserError(f"exp is missing: exp=NAME, one of {known}, or exp=FILE.yaml, an experiment of your own.")
@@ -72,7 +78,7 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     newest = folder.newest_good_checkpoint() if resume else None
     if newest:
-        return _resumed_run(newest, name, overrides, may_be_done=True)
+        return _resumed_run(newest, name, with_own_names(overrides), may_be_done=True)
     return config, folder, None
 
 

@@ -1,0 +1,94 @@
+"""What a study is: which arms are trained with which seeds on which experiment, and what is claimed about them."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cmaml_pl.bounds import bounded
+from cmaml_pl.configuration.loading import load_experiment, own_name
+from cmaml_pl.configuration.schema import Config
+
+RANDOM, META_POLICY, LIMIT = "random", "meta_policy", "limit"
+"""What an arm can be held against, beside another arm and a number."""
+
+COLUMNS = {"return": "return", "cost": "cost", "worst_cost": "cost", "over_limit": "violated", "score": "score"}
+"""Quantity of a claim -> its column in evaluation.csv."""
+
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That an arm is better than something by more than an amount that matters.
+
+    Attributes:
+        arm: whose.
+        quantity: mean return or cost of an episode; worst_cost, the largest mean cost over the steps up to `step`;
+            over_limit, the share of seeds and tasks whose mean cost is over their limit; or the score.
+        direction: which is better, higher or lower.
+        against: another arm, random (the random start that adapts as the arm does), meta_policy (the same arm before
+            it adapts), limit (of the cost), or a number.
+        step: number of adaptation steps; None for the last.
+        smallest_effect: the smallest difference that matters, in the unit of the quantity; over_limit and score are
+            shares. The claim is that the difference is greater.
+        source: where a number is from.
+    """
+
+    arm: str
+    quantity: str = bounded("return", choices=tuple(COLUMNS))
+    direction: str = bounded(HIGHER, choices=(HIGHER, LOWER))
+    against: Any = None
+    step: int | None = bounded(None, low=0)
+    smallest_effect: float = bounded(0.0, low=0)
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms with several seeds on one experiment, and the claims about them.
+
+    Attributes:
+        exp: an experiment, by its name or its YAML file.
+        name: of the study and its folder; of one without a file it is made from its arms.
+        arms: methods, each by its name in conf/arm or by its YAML file.
+        seeds: of the trainings; every arm is trained with each.
+        steps: number of adaptation steps of the meta-test.
+        overrides: key=value for all trainings.
+        question: one sentence for the report.
+        claims: what is to be decided.
+        trial: whether it only tries the pipeline: it then has no verdicts. No key of a file, like the next.
+        command: that repeats it.
+    """
+
+    exp: str
+    name: str = ""
+    arms: list[str] = field(
+        default_factory=["cmaml", "cmaml_cpo", "cmaml_reptile", "eta_off", "maml", "maml_penalty", "pretrain"].copy,
+    )
+    seeds: list[int] = bounded([0, 1, 2], low=0)
+    steps: int = bounded(3, low=1)
+    overrides: list[str] = field(default_factory=list)
+    question: str = ""
+    claims: list[Claim] = field(default_factory=list)
+    trial: bool = False
+    command: str = ""
+
+    @property
+    def labels(self) -> list[str]:
+        """The arms' names."""
+        return [own_name("arm", arm) for arm in self.arms]
+
+    @property
+    def exp_name(self) -> str:
+        """The experiment's name."""
+        return own_name("exp", self.exp)
+
+    def config(self, arm: str) -> Config:
+        """The configuration that an arm is trained with, but for seed and run."""
+        return load_experiment(self.exp, [*self.overrides, f"arm={arm}"])
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where its results go, beside its runs."""
+        return Path(self.config(self.arms[0]).run.dir) / self.exp_name / f"study-{self.name}"

@@ -1,0 +1,171 @@
+"""Reads studies from conf/study, from files of the user's own and from commands, and checks them."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from cmaml_pl.bounds import check_bounds
+from cmaml_pl.configuration.loading import check_name, conf_file, experiments, own_name, read_yaml, studies
+from cmaml_pl.configuration.merging import writable
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Claim, Study
+
+FROM_A_COMMAND = ("exp", "arms", "seeds", "steps")
+"""Keys of a study that a command may set as well."""
+
+SET_BY_THE_STUDY = ("arm", "seed", "run.id", "run.resume")
+"""Keys of a configuration that no override of a study may set."""
+
+ALL = "all"
+"""In place of the names of all studies in conf/study."""
+
+NO_KEYS = ("trial", "command")
+"""Fields of a study that are no keys of a file."""
+
+QUICK = "quick"
+"""The scale at which studies only try the pipeline."""
+
+
+def load_studies(request: Mapping[str, Any], overrides: Sequence[str]) -> list[Study]:
+    """The studies that a command asks for, checked.
+
+    Args:
+        request: `study`, a name, a YAML file, a list of them or ALL; what is to differ, FROM_A_COMMAND; and `scale`.
+            Without `study`, the others make a study of their own.
+        overrides: key=value for all trainings.
+
+    Raises:
+        UserError: a key, a name or a value is wrong, or a claim does not fit its study.
+    """
+    given = {key: request[key] for key in FROM_A_COMMAND if request.get(key) is not None}
+    given |= {key: [given[key]] for key in ("arms", "seeds") if key in given and not isinstance(given[key], ListConfig)}
+    named = request.get("study")
+    if named is None and "exp" not in given:
+        raise UserError(
+            f"study takes study=NAME, one of {', '.join(studies())}, or exp=NAME, one of {', '.join(experiments())}."
+        )
+    names = studies() if named == ALL else named if isinstance(named, ListConfig) else [named]
+    if len(names) > 1 and "exp" in given:
+        raise UserError("exp cannot be set for several studies: each file names its own.")
+    quick, found = request.get("scale") == QUICK, []
+    for name in names:
+        study = _load(None if name is None else str(name), given, overrides)
+        asked = {"study": name, **given, "scale": request.get("scale")}
+        words = [*(f"{key}={_written(value)}" for key, value in asked.items() if value is not None), *overrides]
+        study = replace(study, command=shlex.join(["cmaml", "study", *words]))
+        found.append(scaled_down(study) if quick else study)
+    return found
+
+
+def _written(value: object) -> str:
+    """A value of a key as it is written in a command."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | ListConfig) else str(value)
+
+
+def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) -> Study:
+    """One study, from its file where it has a name, with what the command says of it."""
+    where = "the study" if name is None else str(conf_file("study", name))
+    content: dict[str, Any] = {} if name is None else {str(k): v for k, v in read_yaml(Path(where)).items()}
+    study = _read({**content, **given}, where)
+    if "arms" in given:  # nothing is claimed about arms that the command leaves out
+        left_out = {own_name("arm", str(arm)) for arm in content.get("arms", [])} - set(study.labels)
+        study = replace(study, claims=[claim for claim in study.claims if not {claim.arm, claim.against} & left_out])
+    study = replace(study, overrides=[*study.overrides, *overrides])
+    study = replace(study, name=study.name or (own_name("study", name) if name else _joined(study)))
+    check_name(study.name, f"name of {where} is {study.name!r}, but")
+    _check(study, where)
+    return study
+
+
+def _joined(study: Study) -> str:
+    """A name for a study without a file: its arms or, if that is too long for a folder's name, a checksum of them."""
+    joined = "-".join(study.labels)
+    return (
+        joined if len(joined) <= 80 else f"{study.labels[0]}-and-{len(study.labels) - 1}-{crc32(joined.encode()):08x}"
+    )
+
+
+def _read(content: dict[str, Any], where: str) -> Study:
+    """The study that a file or a command describes; its types and bounds are checked."""
+    known = [field.name for field in fields(Study) if field.name not in NO_KEYS]
+    for key in content.keys() & NO_KEYS:
+        raise UserError(f"{where} has no key {key}. There are {', '.join(known)}.")
+    try:
+        study = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(Study)), OmegaConf.create(content)))
+    except MissingMandatoryValue as error:
+        raise UserError(f"{where} needs {error.full_key}.") from None
+    except OmegaConfBaseException as error:
+        key, reason = str(error.full_key or error.key or "a value"), str(error.msg).splitlines()[0].rstrip(".")
+        if "not in" in reason:
+            known = [field.name for field in fields(Claim)] if error.object_type is Claim else known
+            hint = did_you_mean(key.rpartition(".")[-1], known)
+            raise UserError(f"{where} has no key {key}.{hint} There are {', '.join(known)}.") from None
+        raise UserError(f"{key} of {where} has a wrong value: {reason}.") from None
+    assert isinstance(study, Study)
+    check_bounds(study)
+    for i, claim in enumerate(study.claims):
+        check_bounds(claim, f"{where}, claims[{i}].")
+    return study
+
+
+def _check(study: Study, where: str) -> None:
+    """Check what involves other keys, before anything is started."""
+    given = parse_overrides(study.overrides)
+    for key in SET_BY_THE_STUDY:
+        if find_value(given, key) is not None:
+            raise UserError(f"{key} cannot be set in a study, which sets it itself: see arms and seeds.")
+    values: Sequence[object]
+    for key, values in (("arms", study.labels), ("seeds", study.seeds)):
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"{key} of {where} is {list(values)}, but must name one or several, each once.")
+    configs = [study.config(arm) for arm in study.arms]
+    for i, claim in enumerate(study.claims):
+        _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))
+
+
+def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> None:
+    if claim.arm not in study.labels:
+        hint = did_you_mean(claim.arm, study.labels)
+        raise UserError(f"{where}.arm is {claim.arm!r}.{hint} The study has the arms {', '.join(study.labels)}.")
+    others = [*(arm for arm in study.labels if arm != claim.arm), RANDOM, META_POLICY, LIMIT]
+    number = isinstance(claim.against, int | float) and not isinstance(claim.against, bool)
+    if not number and claim.against not in others:
+        hint = did_you_mean(str(claim.against), others)
+        raise UserError(f"{where}.against is {claim.against!r}.{hint} It is a number or one of {', '.join(others)}.")
+    if claim.step is not None and claim.step > study.steps:
+        raise UserError(f"{where}.step is {claim.step}, but the study has {study.steps} steps: raise its steps.")
+    if claim.against == LIMIT and claim.quantity not in ("cost", "worst_cost"):
+        raise UserError(f"{where}.against is limit, which is one of costs: {claim.quantity} has none.")
+    if claim.against == META_POLICY and (claim.step == 0 or claim.quantity == "worst_cost"):
+        raise UserError(f"{where}.against is meta_policy, which is step 0: name another quantity or a later step.")
+    if claim.quantity == "score" and not scored:
+        raise UserError(f"{where}.quantity is score, which needs the arm oracle in the study.")
+
+
+def scaled_down(study: Study) -> Study:
+    """A trial of the pipeline in minutes: two seeds, a twentieth of the meta-iterations, few steps and tasks.
+
+    Its runs have a folder of their own, so that no other study goes on from them.
+    """
+    config, steps = study.config(study.arms[0]), min(study.steps, 3)
+    smaller = {
+        "run.dir": Path(config.run.dir) / QUICK,
+        "train.meta_iterations": max(1, config.train.meta_iterations // 20),
+        "tasks.validation": min(config.tasks.validation, 8),
+        "tasks.test": min(config.tasks.test, 8),
+    }
+    return replace(
+        study,
+        seeds=study.seeds[:2],
+        steps=steps,
+        overrides=[*study.overrides, *(f"{key}={value}" for key, value in smaller.items())],
+        claims=[replace(claim, step=None if claim.step is None else min(claim.step, steps)) for claim in study.claims],
+        trial=True,
+    )

@@ -1,0 +1,104 @@
+"""The tables of a study's report: its verdicts, and what all arms did."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cmaml_pl.evaluation.labels import find_label
+from cmaml_pl.evaluation.meta_test import LEARNED
+from cmaml_pl.evaluation.report import Evaluation
+from cmaml_pl.evaluation.statistics import Estimate, Summary
+from cmaml_pl.studies.claims import in_words, verdict_in_words
+from cmaml_pl.studies.definition import Study
+from cmaml_pl.studies.inference import Verdict
+
+Lines = list[list[str]]
+"""Of a table, the first with the names of the columns."""
+
+SHOWN_STEPS = (0, 1, 3, 10)
+"""Adaptation steps in the table of arms, beside the last."""
+
+
+def verdict_lines(study: Study, verdicts: Sequence[Verdict]) -> Lines:
+    """A line for each claim."""
+    lines = [["claim", "effect", "smallest that matters", "seeds", "verdict"]]
+    for claim, verdict in zip(study.claims, verdicts, strict=True):
+        words = verdict_in_words(verdict, trial=study.trial)
+        effect, smallest = _cell(verdict.effect), f"{claim.smallest_effect:g}"
+        lines.append([in_words(claim, last=study.steps), effect, smallest, str(verdict.seeds), words])
+    return lines
+
+
+def verdict_records(study: Study, verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """A line of verdicts.csv for each claim: the claim's keys, its effect with both intervals, and what was decided."""
+    return [
+        {
+            "claim": in_words(claim, last=study.steps),
+            **asdict(claim),
+            "effect": verdict.effect.value,
+            "low": verdict.effect.low,
+            "high": verdict.effect.high,
+            "low_95": verdict.plain.low,
+            "high_95": verdict.plain.high,
+            "p_holds": verdict.p_holds,
+            "p_does_not_hold": verdict.p_fails,
+            "seeds": verdict.seeds,
+            "seeds_needed": verdict.seeds_needed,
+            "verdict": verdict.verdict,
+            "trial": study.trial,
+        }
+        for claim, verdict in zip(study.claims, verdicts, strict=True)
+    ]
+
+
+def arm_lines(evaluation: Evaluation) -> Lines:
+    """A line for each arm: return and cost after some steps, the largest mean cost, and what its training took."""
+    found = {(summary.method, summary.step): summary for summary in evaluation.summaries}
+    last = max(step for _, step in found)
+    steps = sorted({*(step for step in SHOWN_STEPS if step <= last), last})
+    effort = _training_effort(evaluation)
+    limit = f"{evaluation.summaries[0].cost_limit:g}"
+    head = ["arm", *(f"{what} at step {step}" for what in ("return", "cost") for step in steps)]
+    head += [f"largest mean cost (limit {limit})", f"tasks over limit at step {last}, %", "seeds", "training"]
+    lines = [head]
+    for method in dict.fromkeys(method for method, _ in found):
+        arm: list[Summary] = [found[method, step] for step in steps]
+        returns, costs = ([_cell(getattr(each, name)) for each in arm] for name in ("returns", "cost"))
+        over = _cell(arm[-1].violation_rate, factor=100)
+        end = [f"{arm[-1].anytime_cost:.3g}", over, str(arm[-1].seeds), effort.get(method, "none")]
+        lines.append([find_label(method), *returns, *costs, *end])
+    return lines
+
+
+def _training_effort(evaluation: Evaluation) -> dict[str, str]:
+    """Arm -> environment steps and time of a training, the means over seeds."""
+    efforts: dict[str, list[tuple[float, float]]] = {}
+    for part in evaluation.parts:
+        if part.start == LEARNED and part.run.folder.metrics.exists():
+            efforts.setdefault(part.method, []).append(_effort(part.run.folder.metrics))
+    return {
+        arm: f"{fmean(steps for steps, _ in found):,.0f} steps, {fmean(s for _, s in found):.0f} s"
+        for arm, found in efforts.items()
+    }
+
+
+def _effort(metrics: Path) -> tuple[float, float]:
+    """Environment steps of a run, and the seconds that they took with their updates, without validation."""
+    before, seconds = 0.0, 0.0
+    with metrics.open(newline="", encoding="utf-8") as file:
+        for line in csv.DictReader(file):
+            steps = float(line["throughput/env_steps"])
+            seconds += (steps - before) / float(line["throughput/env_steps_per_s"])
+            before = steps
+    return before, seconds
+
+
+def _cell(estimate: Estimate, *, factor: float = 1.0) -> str:
+    value, low, high = (factor * number for number in (estimate.value, estimate.low, estimate.high))
+    if math.isnan(value):
+        return "unknown"
+    return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"

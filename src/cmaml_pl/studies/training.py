@@ -1,0 +1,244 @@
+"""Trains the arms of a study with all seeds, each run in a process of its own, some at once."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.configuration.merging import flatten
+from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.schema import Config
+from cmaml_pl.distributed.slurm import find_requeue_signal
+from cmaml_pl.errors import UserError
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import AUTO, FREE_ON_RESUME, prepare_run
+from cmaml_pl.studies.definition import Study
+
+PAUSE = 0.1
+"""Seconds between two looks at the running processes."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: which signal a process gets when the one that started it dies."""
+
+
+class StopRequest(Exception):
+    """A signal has stopped the trainings."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Training:
+    """One arm with one seed.
+
+    Attributes:
+        label: the arm's name.
+        seed: of the run.
+        arguments: of the verb train.
+    """
+
+    label: str
+    seed: int
+    arguments: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The name of its run folder."""
+        return f"{self.label}-s{self.seed}"
+
+
+@dataclass
+class Running:
+    """A process that trains, since `started`, s, and writes to the file `log`."""
+
+    process: Popen[bytes]
+    started: float
+    log: Path
+
+
+@dataclass
+class _Board:
+    """The state of the trainings of one call."""
+
+    waiting: deque[Training]
+    running: dict[Training, Running] = field(default_factory=dict)
+    failures: dict[Training, str] = field(default_factory=dict)
+    told: set[Training] = field(default_factory=set)  # that another process trains it
+    ended: int = 0
+    stop: signal.Signals | None = None
+
+
+def list_trainings(study: Study, *, jobs: int) -> list[Training]:
+    """The trainings of a study, seed by seed; where several run at once, each has one thread."""
+    start, overrides = (f"exp={study.exp}", f"run.resume={AUTO}"), list(study.overrides)
+    if jobs > 1 and find_value(parse_overrides(overrides), "rollout.workers") is None:
+        overrides.append("rollout.workers=1")
+    return [
+        Training(label, seed, (*start, f"arm={arm}", f"seed={seed}", f"run.id={label}-s{seed}", *overrides))
+        for seed in study.seeds
+        for arm, label in zip(study.arms, study.labels, strict=True)
+    ]
+
+
+def run_folder(study: Study, training: Training) -> RunFolder:
+    """Where a training of a study has its run."""
+    return RunFolder(study.folder.parent / training.run_id)
+
+
+def train_all(study: Study, trainings: Sequence[Training], *, jobs: int, console: Console) -> dict[Training, str]:
+    """Run the trainings that are not complete, `jobs` at once; a line for each when it ends.
+
+    Every training is a process of its own, so that none is lost by another's crash. What it prints is added to
+    logs/RUN_ID.log in the study's folder.
+
+    Returns:
+        The message of each training that failed.
+
+    Raises:
+        StopRequest: SIGINT, SIGTERM or SLURM's signal came. The trainings were sent the same and have ended, with
+            their checkpoints.
+    """
+    board = _Board(deque(trainings))
+    (study.folder / "logs").mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
+    with _passing_signals_on(board):
+        while board.running or (board.waiting and board.stop is None):
+            for training, running in list(board.running.items()):
+                code = running.process.poll()
+                if code is not None:
+                    del board.running[training]
+                    _settle(board, training, _outcome(code, running), len(trainings), console)
+            for _ in range(len(board.waiting)):
+                if len(board.running) == jobs or board.stop is not None:
+                    break
+                _begin(board, board.waiting.popleft(), study, environment, len(trainings), console)
+            time.sleep(PAUSE)
+    if board.stop is not None:
+        raise StopRequest(board.stop)
+    return board.failures
+
+
+def _begin(
+    board: _Board, training: Training, study: Study, environment: Mapping[str, str], total: int, console: Console
+) -> None:
+    """Start a training, unless it is complete, cannot be started, or another process trains it: then it waits."""
+    folder = run_folder(study, training)
+    if _is_taken(folder):
+        if training not in board.told:
+            console.print(f"  {training.run_id} waits: another process is training in {folder.path}", soft_wrap=True)
+            board.told.add(training)
+        board.waiting.append(training)
+        return
+    try:
+        config, _, checkpoint = prepare_run(training.arguments)
+    except UserError as error:
+        _settle(board, training, (str(error), ""), total, console)
+        return
+    if checkpoint and (changed := _changed(config, study, training)):
+        console.print(
+            escape(f"  {training.run_id} keeps the settings that it was begun with: {changed}"), soft_wrap=True
+        )
+    if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
+        _settle(board, training, (None, "complete before"), total, console)
+        return
+    log = study.folder / "logs" / f"{training.run_id}.log"
+    with log.open("ab") as output:
+        process = Popen(
+            [sys.executable, "-m", "cmaml_pl", "train", *training.arguments],
+            env=environment,
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,  # Ctrl-C on a terminal is for this process, which passes it on, once
+            preexec_fn=_die_with_parent,
+        )
+    board.running[training] = Running(process, time.monotonic(), log)
+    if board.stop is not None:  # it came just before
+        process.send_signal(board.stop)
+
+
+def _changed(config: Config, study: Study, training: Training) -> str:
+    """What the files of the experiment and the arm now say otherwise than a run's configuration; empty if nothing."""
+    now, then = flatten(load_experiment(study.exp, training.arguments)), flatten(config)
+    differing = [
+        f"{key} is {then.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if not key.startswith(FREE_ON_RESUME) and then.get(key) != value
+    ]
+    return f"{'; '.join(differing)}. Remove its folder to train it anew." if differing else ""
+
+
+def _is_taken(folder: RunFolder) -> bool:
+    """Whether another process trains in a folder: one of another study, or of one that was killed."""
+    if not folder.path.is_dir():
+        return False
+    try:
+        with folder.lock():
+            return False
+    except UserError:
+        return True
+
+
+def _die_with_parent() -> None:
+    """In a child on Linux: be sent SIGTERM when the parent dies, however that is."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _outcome(code: int, running: Running) -> tuple[str | None, str]:
+    """Of a process that has ended: why it failed, None if it did not; and the time that it took."""
+    took = f"{time.monotonic() - running.started:.0f} s"
+    if code == 0:
+        return None, took
+    lines = [line.strip() for line in running.log.read_text(errors="replace").splitlines() if line.strip()]
+    what = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    last = next((line for line in reversed(lines) if line.startswith("Error: ")), lines[-1] if lines else "")
+    return f"{what}{f', {last}' if last and code > 0 else ''} ({running.log})", took
+
+
+def _settle(board: _Board, training: Training, outcome: tuple[str | None, str], total: int, console: Console) -> None:
+    """Count a training that has ended, and tell how."""
+    failure, took = outcome
+    if failure is not None and board.stop is not None:
+        return  # it was asked to
+    board.ended += 1
+    if failure is not None:
+        board.failures[training] = failure
+    text = took if failure is None else f"[red]failed[/]: {escape(failure)}"
+    console.print(f"  {board.ended}/{total}  {training.run_id}: {text}", soft_wrap=True)
+
+
+@contextmanager
+def _passing_signals_on(board: _Board) -> Iterator[None]:
+    """Within the block, signals that ask to stop go to the processes that train."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        board.stop = board.stop or signal.Signals(number)
+        for running in board.running.values():
+            with suppress(ProcessLookupError):
+                running.process.send_signal(number)
+
+    requeue = find_requeue_signal()
+    numbers = [signal.SIGINT, signal.SIGTERM, *([requeue] if requeue else [])]
+    before: dict[signal.Signals, Callable[..., object] | int | None] = {
+        number: signal.signal(number, stop) for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

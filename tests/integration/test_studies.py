@@ -1,0 +1,210 @@
+"""The verb study: trainings in processes of their own, which fail, are killed, are stopped, and go on."""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.commands import FORKS, Fork, cmaml, python_path, refused, started
+from tests.integration.runs import DISABLED, TINY, done, lines
+
+from cmaml_pl.cli import main
+from cmaml_pl.runs.checkpoints import load_checkpoint
+from cmaml_pl.runs.folder import RunFolder
+from cmaml_pl.runs.start import prepare_run
+from cmaml_pl.studies import training
+
+SETTINGS = [*TINY, *DISABLED]
+NO_END = "train.meta_iterations=1000000"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, capsys):
+    """Runs the verb in this process; its trainings are the real command, in forks where there are any, for speed."""
+    monkeypatch.chdir(tmp_path)
+    begun = []
+
+    def fork(command, *, env, stdout, **others):
+        begun.append(command)
+        variables = {**env, "PYTHONPATH": python_path(), "WANDB_SILENT": "true"}
+        return Fork(command[2:], cwd=Path.cwd(), env=variables, output=stdout.fileno())
+
+    if FORKS:
+        monkeypatch.setattr(training, "Popen", fork)
+
+    def run(*arguments, code=0):
+        if code:
+            with pytest.raises(SystemExit) as stopped:
+                main(["study", *SETTINGS, *arguments])
+            assert stopped.value.code == code
+        else:
+            main(["study", *SETTINGS, *arguments])
+        return "".join(capsys.readouterr())
+
+    run.begun = begun
+    return run
+
+
+MINE = """
+exp: nav2d
+arms: [cmaml, my_arm.yaml]
+seeds: [0, 1]
+steps: 1
+question: Is <my arm> better?
+claims:
+  - {arm: my_arm, against: cmaml, smallest_effect: 100}
+  - {arm: cmaml, quantity: over_limit, direction: lower, against: random}
+"""
+
+MANUAL = Path(__file__).resolve().parents[2] / "docs/own_environment.md"
+
+
+def written(kind: str) -> str:
+    """The block of code of this kind in the manual's section on a method of the user's own."""
+    section = MANUAL.read_text().split("## A method of your own\n")[1]
+    found = re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(study, tmp_path):
+    (tmp_path / "my_arm.yaml").write_text(written("yaml"))
+    (tmp_path / "my_method.py").write_text(written("python"))
+    (tmp_path / "claims.yaml").write_text(MINE)
+    own = ["study=claims.yaml", "jobs=2"]
+    printed = study(*own, "part=1/2")
+    folder = tmp_path / "runs/nav2d/study-claims"
+    assert "claims: 2 arms, 2 seeds; part 1 of 2, 2 runs, 2 at once" in printed
+    assert re.search(r" 2/2  cmaml-s[01]: \d+ s\n", printed)
+    assert not (folder / "evaluation").exists()  # of a part
+    rest = study(*own)
+    assert rest.count("complete before") == 2
+    assert re.search(r" 4/4  my_arm-s[01]: \d+ s\n", rest)
+    assert {row["method"] for row in lines(folder / "evaluation/summary.csv")} >= {
+        "cmaml",
+        "my_arm",
+        "random inner.method=trpo_lag",
+    }
+    verdicts = lines(folder / "verdicts.csv")
+    assert [row["verdict"] for row in verdicts] == ["does not hold", "undecided"]
+    assert (verdicts[0]["arm"], verdicts[0]["seeds"], verdicts[0]["trial"]) == ("my_arm", "2", "False")
+    assert (
+        "| my_arm: the return after 1 step is higher than that of C-MAML, by more than 100 |"
+        in (folder / "verdicts.md").read_text()
+    )
+    page = (folder / "report.html").read_text()
+    assert "Is &lt;my arm&gt; better?" in page
+    assert page.count("data:image/png;base64,") == 1
+    assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
+    assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
+    assert len(study.begun) == 4 * FORKS
+    for command in study.begun:
+        assert command[:4] == [sys.executable, "-m", "cmaml_pl", "train"]
+        assert "rollout.workers=1" in command
+    # what has changed in a file does not change a run that is there, and that is told
+    (tmp_path / "my_arm.yaml").write_text(written("yaml").replace("0.5", "0.7"))
+    told = study(*own, "part=2/2")
+    assert (
+        "my_arm-s0 keeps the settings that it was begun with: inner.weight is 0.5, now 0.7. Remove its folder" in told
+    )
+    assert told.count("complete before") == 2
+
+
+def test_a_run_that_fails_is_named_the_others_go_on_and_nothing_is_evaluated_without_it(study, tmp_path):
+    torn = tmp_path / "runs/nav2d/cmaml-s0/checkpoints/last.ckpt"  # refused before a process is started
+    torn.parent.mkdir(parents=True)
+    torn.write_text("torn")
+    (tmp_path / "runs/nav2d/maml-s0").write_text("a file where a folder should be")  # refused by the process itself
+    printed = study("exp=nav2d", "arms=[cmaml,maml,eta_off]", "seeds=0", "jobs=1", "steps=1", code=1)
+    assert re.search(r"1/3  cmaml-s0: failed: No checkpoint in .*cmaml-s0/checkpoints can be read", printed)
+    log = "runs/nav2d/study-cmaml-maml-eta_off/logs/maml-s0.log"
+    assert "2/3  maml-s0: failed: exit code 2, Error: runs/nav2d/maml-s0 cannot be written: File exists" in printed
+    assert f"({log})" in printed
+    assert re.search(r"3/3  eta_off-s0: \d+ s\n", printed)
+    assert "is not evaluated. 2 of 3 runs failed: cmaml-s0, maml-s0. The same command tries them again." in printed
+    assert done(RunFolder(tmp_path / "runs/nav2d/eta_off-s0")) == 2
+    assert not (tmp_path / log).parents[1].joinpath("evaluation").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_trainings_which_save_and_end(number, study, tmp_path, request):
+    # SIGUSR1 is SLURM's, whose job is then requeued
+    requeued = request.getfixturevalue("slurm") if number == signal.SIGUSR1 else None
+    folders = [RunFolder(tmp_path / f"runs/nav2d/{arm}-s0") for arm in ("cmaml", "maml")]
+
+    def interrupt():
+        while not all(done(folder) >= 3 for folder in folders):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    printed = study("exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "jobs=2", NO_END, code=128 + number)
+    thread.join()
+    assert f"Stopped by {number.name}. The same command goes on." in printed
+    assert "failed" not in printed
+    for folder, log in zip(folders, sorted(tmp_path.rglob("*.log")), strict=True):
+        assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 3
+        assert f"Stopped by {number.name}. Go on with" in log.read_text()
+    assert signal.getsignal(number) == signal.SIG_DFL
+    assert requeued is None or set(requeued.read_text().splitlines()) == {"requeue 4711"}
+
+
+def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
+    command = ["study", "exp=nav2d", "arms=cmaml", "seeds=0", "part=1/1", *SETTINGS]
+    folder = RunFolder(tmp_path / "runs/nav2d/cmaml-s0")
+    with started("cmaml_pl", *command, NO_END, cwd=tmp_path) as begun:
+        while done(folder) < 3:
+            assert begun.running, begun.printed
+            time.sleep(0.02)
+        begun.process.kill()
+        begun.process.wait()
+    # if its training is still there, the study waits for it
+    printed = cmaml(*command, "train.meta_iterations=4", cwd=tmp_path)
+    assert re.search(r" 1/1  cmaml-s0: (\d+ s|complete before)\n", printed)
+    assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 4
+    ends = done(folder)
+    time.sleep(0.5)
+    assert done(folder) == ends
+
+
+@pytest.mark.parametrize(
+    ("message", "command"),
+    [
+        ("study takes study=NAME, one of", "study"),
+        ("Did you mean seeds?", "study exp=nav2d sedes=[1]"),
+        ("Did you mean tasks.train?", "study exp=nav2d tasks.trian=3"),
+        ("There is no arm 'mmal'. Did you mean maml?", "study exp=nav2d arms=[mmal]"),
+        ("jobs is 0, but must be a whole number, at least 1", "study exp=nav2d jobs=0"),
+        ("part is '3/2', but must be I/N", "study exp=nav2d part=3/2"),
+        ("scale is 'slow', but must be quick", "study exp=nav2d scale=slow"),
+        ("seed cannot be set in a study", "study exp=nav2d seed=3"),
+        ("run.id cannot be set in a study", "study exp=nav2d run.id=a"),
+    ],
+)
+def test_bad_input_exits_with_two_and_starts_nothing(message, command, tmp_path):
+    assert message in refused(*command.split(), cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(study, tmp_path):
+    (tmp_path / "one.yaml").write_text("exp: nav2d\narms: [cmaml]\nseeds: [0]\nclaims: [{arm: cmaml, against: 9}]")
+    printed = study("study=[one.yaml]", "steps=1", "scale=quick", "out=pages")
+    assert "pages/index.html" in printed
+    page = (tmp_path / "pages/index.html").read_text()
+    assert page.count("A trial of the pipeline") == 1
+    assert "<h2>one</h2>" in page
+    assert "undecided: only a trial" in page
+    assert "cmaml study study=one.yaml steps=1 scale=quick" in page
+    assert not (tmp_path / "runs/nav2d").exists()
+    assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-s0")) == 1
+
+
+def test_a_run_of_another_number_of_workers_goes_on_in_a_study(trained):
+    asked = [f"run.resume={trained.path}", "rollout.workers=3", "train.meta_iterations=3"]
+    config, folder, checkpoint = prepare_run(asked)
+    assert (config.rollout.workers, folder.path, checkpoint.iterations) == (3, trained.path, 2)

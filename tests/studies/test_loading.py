@@ -1,0 +1,119 @@
+import pytest
+from omegaconf import OmegaConf
+
+from cmaml_pl.configuration.loading import studies
+from cmaml_pl.errors import UserError
+from cmaml_pl.studies.definition import Claim
+from cmaml_pl.studies.loading import load_studies
+
+
+def load(overrides=(), **request):
+    return load_studies(OmegaConf.create(request), list(overrides))
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_study_of_the_package_is_sound_and_claims_something(name):
+    (study,) = load(study=name)
+    assert study.name == name
+    assert len(study.seeds) >= 5  # with three, few claims of several can be decided
+    assert study.claims
+    assert study.question
+    assert study.command == f"cmaml study study={name}"
+
+
+def test_all_studies_of_one_experiment_share_their_runs():
+    shared = [study for study in load(study="all") if study.exp == "nav2d"]
+    assert len(shared) > 2
+    assert len({(tuple(study.seeds), study.steps, tuple(study.overrides)) for study in shared}) == 1
+
+
+def test_a_command_makes_a_study_of_its_own_and_its_defaults():
+    (study,) = load(["tasks.train=30"], exp="nav2d", arms=["cmaml", "maml"], seeds=4)
+    assert (study.arms, study.seeds, study.steps, study.claims) == (["cmaml", "maml"], [4], 3, [])
+    assert str(study.folder) == "runs/nav2d/study-cmaml-maml"
+    assert study.command == "cmaml study exp=nav2d 'arms=[cmaml,maml]' 'seeds=[4]' tasks.train=30"
+    assert len(load(exp="nav2d")[0].arms) == 7
+    assert load(exp="nav2d", arms="maml")[0].name == "maml"
+
+
+def test_a_command_is_stronger_than_the_file_and_claims_about_arms_that_it_leaves_out_are_dropped():
+    (study,) = load(["tasks.train=1300"], study="nav2d", arms=["cmaml", "pretrain"], seeds=[1, 2])
+    assert study.seeds == [1, 2]
+    assert study.config("cmaml").tasks.train == 1300
+    assert [claim.against for claim in study.claims] == ["random", "pretrain", "limit"]
+
+
+def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
+    (study,) = load(study="nav2d", scale="quick")
+    config = study.config("cmaml")
+    assert study.trial
+    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 8)
+    assert str(study.folder) == "runs/quick/nav2d/study-nav2d"
+    assert max(claim.step for claim in study.claims) == 3
+
+
+def test_a_file_of_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("exp: nav2d\narms: [cmaml]\nclaims: [{arm: cmaml, against: -1e2}]")
+    (study,) = load(study="mine.yaml")
+    assert (study.name, study.seeds) == ("mine", [0, 1, 2])
+    assert study.claims == [Claim("cmaml", "return", "higher", -100.0)]
+    (tmp_path / "nav2d.yaml").write_text("exp: nav2d")
+    with pytest.raises(UserError, match="there is a study nav2d in the package: rename the file"):
+        load(study="nav2d.yaml")
+
+
+BAD = {
+    "arms: [cmaml]": r"mine\.yaml needs exp\.",
+    "exp: nav2d\narmz: [cmaml]": r"no key armz\. Did you mean arms\?",
+    "exp: nav2d\ntrial: true": "no key trial",
+    "exp: nva2d": r"no experiment 'nva2d'\. Did you mean nav2d\?",
+    "exp: nav2d\narms: [mmal]": r"no arm 'mmal'\. Did you mean maml\?",
+    "exp: nav2d\narms: [own.yaml]": r"own\.yaml does not exist",
+    "exp: nav2d\narms: cmaml": r"arms of mine\.yaml has a wrong value",
+    "exp: nav2d\nseeds: [a]": r"seeds\[0\] of mine\.yaml has a wrong value",
+    "exp: nav2d\nseeds: [-1]": r"seeds is \[-1\], but must be at least 0",
+    "exp: nav2d\nseeds: [1, 1]": r"seeds of mine\.yaml is \[1, 1\], but must name one or several, each once",
+    "exp: nav2d\nseeds: []": "must name one or several",
+    "exp: nav2d\nsteps: 0": "steps is 0, but must be at least 1",
+    "exp: nav2d\noverrides: [seed=1]": "seed cannot be set in a study",
+    "exp: nav2d\noverrides: [trian.seed=1]": "Did you mean train",
+    "exp: nav2d\noverrides: {tasks: 1}": "has a wrong value",
+    "exp: nav2d\nclaims: [3]": r"claims\[0\] of mine\.yaml has a wrong value",
+    "exp: nav2d\nclaims: [{against: limit}]": r"needs claims\[0\]\.arm",
+    "exp: nav2d\nclaims: [{arm: cmaml, agianst: maml}]": r"no key .*agianst\. Did you mean against\?",
+    "exp: nav2d\nclaims: [{arm: cmaml, quantity: retrun}]": "quantity is 'retrun', but must be one of return, cost",
+    "exp: nav2d\nclaims: [{arm: cmaml, direction: up}]": "direction is 'up', but must be one of higher, lower",
+    "exp: nav2d\nclaims: [{arm: cmaml, smallest_effect: -1}]": "smallest_effect is -1",
+    "exp: nav2d\nclaims: [{arm: oracle, against: maml}]": r"arm is 'oracle'\..* The study has the arms cmaml",
+    "exp: nav2d\nclaims: [{arm: cmaml}]": "against is None",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: cmaml}]": "against is 'cmaml'",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: pretrian}]": r"Did you mean pretrain\? It is a number or one of",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: maml, step: 4}]": "step is 4, but the study has 3 steps",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: limit}]": "limit, which is one of costs: return has none",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: meta_policy, step: 0}]": "meta_policy, which is step 0",
+    "exp: nav2d\nclaims: [{arm: cmaml, against: maml, quantity: score}]": "score, which needs the arm oracle",
+    "- nav2d": r"mine\.yaml must hold keys and values",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_bad_file_is_told_with_its_key_before_anything_is_started(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UserError, match=BAD[content]):
+        load(study="mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "study takes study=NAME, one of half_cheetah_velocity"),
+        ({"study": "nva2d"}, r"There is no study 'nva2d'\. Did you mean nav2d\? The studies are:"),
+        ({"study": ["nav2d", "point_goal"], "exp": "nav2d"}, "exp cannot be set for several studies"),
+        ({"study": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+    ],
+)
+def test_a_bad_request_is_told(request_, message):
+    with pytest.raises(UserError, match=message):
+        load(**request_)
