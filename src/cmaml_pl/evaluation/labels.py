@@ -37,6 +37,7 @@ OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo", "sien
 
 WORDS = {
     "fomaml": "first-order MAML",
+    "fomaml_trpo": "first-order MAML with TRPO",
     "reptile": "Reptile",
     "pooled": "pretraining",
     "trpo_lag": "TRPO-Lagrangian",
