@@ -1,5 +1,6 @@
 """Traces and videos: what is drawn is what was measured."""
 
+from dataclasses import replace
 from functools import partial
 
 import imageio.v2 as imageio
@@ -74,10 +75,11 @@ FAMILIES = (
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: f"{family.family}, {family.env_id}")
 def scene(request):
-    """An environment and a trace of it."""
+    """An environment, and two traces of it, the second of which ends after 5 of 12 steps."""
     rollouts, tasks, rollout, _ = collect(request.param, horizon=12)
     assert isinstance(rollouts.env, EngineEnv)
-    return rollouts.env, record_traces(rollouts, tasks, rollout, step=0, stream=("test",))[0]
+    before = record_traces(rollouts, tasks, rollout, step=0, stream=("test",))[0]
+    return rollouts.env, [before, replace(before, step=3, lengths=[5, *before.lengths[1:]])]
 
 
 def test_a_video_shows_what_moves(scene, tmp_path):
@@ -90,9 +92,16 @@ def test_a_video_shows_what_moves(scene, tmp_path):
         pytest.skip(str(reason))
     frames = imageio.mimread(tmp_path / "a.gif")
     assert len(frames) == 13
-    assert frames[0].shape[:2] == (SIZE, SIZE)
-    assert frames[0].std() > 10  # something is seen
-    assert (frames[0] != frames[-1]).any()  # and it moves
+    height, width = frames[0].shape[:2]
+    assert (height > SIZE, width) == (True, 2 * SIZE)
+    below = [frame[height - SIZE :].astype(int) for frame in frames]
+    before, after = ([frame[:, side] for frame in below] for side in (slice(SIZE), slice(SIZE, None)))
+    words = [frames[0][: height - SIZE, side].astype(int) for side in (slice(SIZE), slice(SIZE, None))]
+    assert (words[0] != words[1]).any()  # "before adaptation", "after 3 steps"
+    assert before[0].std() > 10  # something is seen
+    assert (before[0] != before[-1]).any()  # and it moves
+    # the second has stopped, up to the noise of the colours that a GIF has
+    assert abs(after[5] - after[-1]).mean() < 0.2 * abs(before[5] - before[-1]).mean()
 
 
 def test_without_a_renderer_it_says_why(scene, tmp_path, monkeypatch):

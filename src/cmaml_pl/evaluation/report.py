@@ -233,12 +233,12 @@ def _flat(summary: Summary | Comparison) -> dict[str, Any]:
 
 
 def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
-    """Write a video of the adapted policy on the first task. Return None, or the reason why there is no video."""
+    """Write a video of one task, before and after adaptation. Return None, or the reason why there is no video."""
     path.unlink(missing_ok=True)
     if not traces:
         return "the environment has no positions; for the same reason there are no pictures of paths"
-    trace = max(traces, key=lambda trace: (trace.geometry is not None, trace.step))
-    if trace.geometry is None:
+    shown = sorted((trace for trace in traces if trace.geometry is not None), key=lambda trace: trace.step)
+    if not shown:
         return "these worlds are no MuJoCo models that run in this process"
     # imported here, because MuJoCo and Safety-Gymnasium take seconds to import and nav2d does not need them
     from cmaml_pl.envs.drawing import NoRendererError
@@ -248,7 +248,7 @@ def _write_video(run: Run, traces: Sequence[Trace], path: Path) -> str | None:
     env = run.config.tasks.make_env(1, 1, horizon=run.config.rollout.horizon, workers=1)
     assert isinstance(env, EngineEnv), "only its worlds have a geometry"
     try:
-        write_video(env, trace, path)
+        write_video(env, [shown[0], shown[-1]], path)
     except NoRendererError as error:
         return str(error)
     return None

@@ -1,11 +1,13 @@
-"""Draws a short video of what a policy did; MuJoCo draws it without a display."""
+"""Draws a short video of what policies did, side by side; MuJoCo draws it without a display."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from cmaml_pl.envs.drawing import Frame, open_painter
+from cmaml_pl.envs.drawing import Frame, Painter, open_painter
 from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.evaluation.traces import Trace
 
@@ -14,29 +16,51 @@ MOST_FRAMES = 100
 about 40 ms."""
 FRAME_MS = 50
 """Time for which a frame is shown, ms."""
+FONT_SIZE = 18
+"""Of the words above a frame, pixels."""
 
 
-def write_video(env: EngineEnv, trace: Trace, path: Path) -> None:
-    """Draw the first world of a trace as an animated GIF, see Painter. The camera sees everything in the trace.
+def write_video(env: EngineEnv, traces: Sequence[Trace], path: Path) -> None:
+    """Draw the first world of each trace, from left to right, as an animated GIF, see Painter.
+
+    The camera sees everything in all traces. Above each stands how often its policy has adapted. An episode that is
+    over stays as it ended.
 
     Args:
         env: any environment with the id of the task; it gives the model and the kinds of things.
-        trace: a trace with geometry.
+        traces: traces of one task, with geometry.
         path: the GIF to write.
 
     Raises:
         NoRendererError: this machine cannot draw.
     """
-    frames = list(draw(env, trace))
+    frames = list(draw(env, traces))
     imageio.mimsave(path, frames, duration=FRAME_MS, loop=0)  # type: ignore[arg-type]
 
 
-def draw(env: EngineEnv, trace: Trace) -> Iterator[Frame]:
+def draw(env: EngineEnv, traces: Sequence[Trace]) -> Iterator[Frame]:
     """The frames of a video; see `write_video`."""
-    assert trace.geometry is not None
-    geometry, length = trace.geometry.numpy(), trace.lengths[0]
-    positions = {name: xy[:, 0].numpy() for name, xy in trace.positions.items()}  # (time + 1, things, 2)
+    last = max(trace.lengths[0] for trace in traces)
     with open_painter(env.worlds) as painter:
-        painter.see({name: xy.reshape(-1, 2) for name, xy in positions.items()})
-        for t in range(0, length + 1, -(-length // MOST_FRAMES)):
-            yield painter.frame(geometry[t], {name: xy[t] for name, xy in positions.items()})
+        for trace in traces:
+            painter.see({name: xy[:, 0].reshape(-1, 2).numpy() for name, xy in trace.positions.items()})
+        for t in range(0, last + 1, -(-last // MOST_FRAMES)):
+            yield np.concatenate([_label(_frame(painter, trace, t), trace.step) for trace in traces], axis=1)
+
+
+def _frame(painter: Painter, trace: Trace, t: int) -> Frame:
+    assert trace.geometry is not None
+    now = min(t, trace.lengths[0])
+    return painter.frame(
+        trace.geometry[now].numpy(), {name: xy[now, 0].numpy() for name, xy in trace.positions.items()}
+    )
+
+
+def _label(frame: Frame, step: int) -> Frame:
+    """The frame with a line above it that says how often its policy has adapted."""
+    words = "before adaptation" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+    canvas = Image.new("RGB", (frame.shape[1], frame.shape[0] + 2 * FONT_SIZE), "white")
+    canvas.paste(Image.fromarray(frame), (0, 2 * FONT_SIZE))
+    font = ImageFont.load_default(FONT_SIZE)
+    ImageDraw.Draw(canvas).text((canvas.width / 2, FONT_SIZE), words, fill="black", font=font, anchor="mm")
+    return np.asarray(canvas)
