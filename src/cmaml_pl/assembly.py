@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from cmaml_callbacks import (
     Eta,
@@ -34,6 +34,7 @@ from cmaml_pl.distributed.strategy import RanksStrategy
 from cmaml_pl.distributed.threads import RowThreads, usable_cores
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.imports import make_parts
 from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator
@@ -49,9 +50,8 @@ DECIDED_ELSEWHERE = {
     "max_epochs": "train.meta_iterations",
     "max_steps": "train.meta_iterations",
     "check_val_every_n_epoch": "train.validate_every",
-    "logger": "logger.wandb",
+    "logger": "the section logger",
     "default_root_dir": "run.dir",
-    "callbacks": "the sections of the configuration",
     "accumulate_grad_batches": "train.tasks_per_batch",
     "enable_checkpointing": "nothing: every meta-iteration is saved",
     "enable_progress_bar": "quiet",
@@ -190,19 +190,22 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     if config.trainer.get("accelerator", "cpu") != "cpu":
         raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
-    logger = _wandb_logger(config, folder)
+    given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
+    wandb = _wandb_logger(config, folder)
+    loggers = [*([wandb] if wandb else []), *_further_loggers(config, folder)]
+    own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
-            **{**defaults, **config.trainer, "strategy": _strategy(config)},
+            **{**defaults, **given, "strategy": _strategy(config)},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
             # min: a run that is shorter than the interval is still validated, at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
-            logger=logger or False,
+            logger=loggers or False,
             plugins=[AtomicCheckpointIO()],
-            callbacks=_callbacks(config, folder, wandb=logger is not None),
+            callbacks=[*_callbacks(config, folder, wandb=wandb is not None), *own],
         )
     except (TypeError, ValueError, AttributeError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"Lightning's Trainer refuses the section trainer, or where it runs: {error}") from None
@@ -270,3 +273,17 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
         save_dir=folder.path,
         offline=offline,
     )
+
+
+def _further_loggers(config: Config, folder: RunFolder) -> list[Logger]:
+    """The loggers beside W&B's; they write into the run folder where they write files."""
+    others: list[Logger] = make_parts("logger.others", config.logger.others, Logger, save_dir=folder.path)
+    if not config.logger.tensorboard:
+        return others
+    try:
+        # name and version would add folders: a run that goes on adds a file to the same one
+        return [TensorBoardLogger(save_dir=folder.path, name="", version="tensorboard"), *others]
+    except ModuleNotFoundError:
+        raise UserError(
+            "logger.tensorboard is true, but the package tensorboard is missing: pip install tensorboard."
+        ) from None

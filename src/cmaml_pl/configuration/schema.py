@@ -90,13 +90,15 @@ class SafetyConfig:
 
 @dataclass(frozen=True)
 class LoggerConfig:
-    """Weights & Biases."""
+    """Weights & Biases, and further loggers beside it."""
 
     wandb: str = bounded("auto", choices=("auto", "offline", "online", "disabled"))  # auto: online if there is a key
     entity: str | None = None  # a team or user; null: W&B's default
     project: str = "cmaml_pl"
     id: str | None = None  # of the W&B run; null: `exp`-`run.id`; a sweep agent sets its own
     group: str | None = None
+    tensorboard: bool = False  # true: event files in the run folder, too; needs the package tensorboard
+    others: list[Any] = field(default_factory=list)  # Lightning's loggers: MODULE:CLASS, or {class: ..., ARGUMENT: ...}
 
 
 @dataclass(frozen=True)
@@ -117,4 +119,5 @@ class Config:
     inner: InnerMethod = field(default_factory=TRPOLag)
     outer: OuterMethod = field(default_factory=FOMAML)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    trainer: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's Trainer
+    # Further arguments of Lightning's Trainer. `callbacks` come after the project's own; written as logger.others are.
+    trainer: dict[str, Any] = field(default_factory=dict)
