@@ -60,6 +60,11 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
     with open_module(config) as module:
         restore(module, checkpoint)
         module.actor.load_vector(module.deployed)
+        if not isinstance(module.actor, GaussianActor):
+            raise UserError(
+                f"export writes the network of this package alone, but {path} has policy.actor={config.policy.actor}: "
+                "take it in Python, cmaml_pl.load_run(PATH)[0].actor."
+            )
         actor, bounds = module.actor.folded(), module.rollouts.env.action_spec
     limited = isinstance(bounds, Bounded)
     description = {

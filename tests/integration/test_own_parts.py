@@ -17,9 +17,10 @@ def here(tmp_path):
     return Path(shutil.copytree(EXAMPLE, tmp_path / "own", ignore=shutil.ignore_patterns("runs", "__pycache__")))
 
 
-def test_an_environment_and_a_callback_train_resume_and_adapt(here):
+def test_an_environment_a_network_and_a_callback_train_resume_and_adapt(here):
     every = "trainer.callbacks=[{class: watch:OverLimit, slack: -1000}]"  # counts every meta-iteration
-    start = ["exp=point_mass.yaml", "run.id=a", *TINY, *DISABLED]
+    network = ["policy.actor=network:Residual", "policy.options.width=16"]
+    start = ["exp=point_mass.yaml", "run.id=a", *network, *TINY, *DISABLED]
     cmaml("train", *start, every, "train.meta_iterations=1", cwd=here, anew=True)
     more = "logger.others=[lightning.pytorch.loggers:CSVLogger]"
     assert "2/2" in cmaml("train", *start, "run.resume=auto", more, "train.meta_iterations=2", cwd=here, anew=True)
@@ -30,3 +31,5 @@ def test_an_environment_and_a_callback_train_resume_and_adapt(here):
     assert "2.0" in [row["watch/over_limit"] for row in lines(logged)]
     cmaml("evaluate", "run=runs/point_mass/a", "steps=1", cwd=here, anew=True)
     assert len(lines(folder / "evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
+    refused = cmaml("export", "ckpt=runs/point_mass/a", cwd=here, code=2, anew=True)
+    assert "policy.actor=network:Residual: take it in Python" in refused

@@ -49,10 +49,16 @@ class RolloutConfig:
     workers: int | None = bounded(None, low=1)  # that step worlds, and threads that share updates; null: one per core
 
 
+GAUSSIAN = "gaussian"
+"""The value of policy.actor for the network of this package."""
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The Gaussian actor."""
+    """The actor. `hidden`, `init_log_std` and `context` are those of GAUSSIAN."""
 
+    actor: str = GAUSSIAN  # or MODULE:CLASS, a network of your own, made of the sizes of observation and action
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of a network of your own
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
     init_log_std: float = -0.5  # (OmniSafe)
     # Length of the context, an input that is the same in all states (CAVIA). Adaptation moves it with the weights or,

@@ -10,7 +10,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack, lagrangian_advantage
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.multiplier import ascend
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -46,21 +46,19 @@ class TRPOLag(InnerMethod):
 
     differentiable: ClassVar = True
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         adapted, kl, share = self.trust_region.step(actor, theta, data, lagrangian_advantage(data, weight))
         return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """One ascent of lambda, and lambda with the proportional term; see InnerMethod.judge."""
         cost, limit, high = data.episode_cost, self.margin * data.cost_limit, self.multiplier_max
         multiplier = ascend(multiplier, cost, limit, lr=self.multiplier_lr, high=high)
         return multiplier, ascend(multiplier, cost, limit, lr=self.multiplier_kp, high=high)
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor) -> PullBack:
         """See InnerMethod.pull_back; the weight of the cost is held constant."""
         _, weight = self.judge(actor, theta, multiplier, data)
         advantage = lagrangian_advantage(data, weight)

@@ -13,7 +13,7 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -114,7 +114,7 @@ class OuterMethod(ABC):
         return inner
 
     def last_step(
-        self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
+        self, actor: Actor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What follows from the adapted policies' own rollouts: new multipliers. Only a baseline takes a step.
 
@@ -132,7 +132,7 @@ class OuterMethod(ABC):
         return theta, *inner.judge(actor, theta, multiplier, post)
 
     @abstractmethod
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """The meta-gradient g; the meta-optimiser moves theta along -g.
 
         Args:
@@ -145,7 +145,7 @@ class OuterMethod(ABC):
             are 0 if log_std is not learned.
         """
 
-    def learned(self, actor: GaussianActor, direction: Tensor) -> Tensor:
+    def learned(self, actor: Actor, direction: Tensor) -> Tensor:
         """`direction`, (P,), with 0 for log_std if log_std is not learned."""
         if self.log_std:
             return direction
@@ -175,7 +175,7 @@ class MetaLearner(OuterMethod):
         """Adam."""
         return torch.optim.Adam(parameters, lr=self.lr)
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """The mean over the goals, and over the tasks of each; see OuterMethod.direction."""
         moved, gradients = theta - batch.start, []
         for goal in batch.goals:
@@ -186,7 +186,7 @@ class MetaLearner(OuterMethod):
         return self.learned(actor, torch.stack(gradients).mean(dim=0))
 
     @abstractmethod
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
 
         A method that `differentiates` gives gradients in theta^p.

@@ -9,7 +9,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaGoal, MetaLearner
 from cmaml_pl.rollout.task_data import select
 
@@ -35,7 +35,7 @@ class FOMAML(MetaLearner):
     every_step: bool = False
     clip: float | None = bounded(None, above=0)
 
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         def gradient(part: slice) -> Tensor:
             data = select(goal.post, part)
             advantage = lagrangian_advantage(data, goal.weight[part])
