@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 
 from cmaml_callbacks import (
     Eta,
@@ -44,6 +44,7 @@ from cmaml_pl.runs.checkpoints import load_checkpoint, restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator, derive_seed
+from cmaml_pl.tracking.further_loggers import further_loggers
 from cmaml_pl.tracking.keys import has_wandb_key, require_wandb_key
 from cmaml_pl.tracking.wandb_logger import PatientWandbLogger, set_up_wandb
 
@@ -205,7 +206,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
     wandb = _wandb_logger(config, folder)
-    loggers = [*([wandb] if wandb else []), *_further_loggers(config, folder)]
+    further = further_loggers(config.logger.others, tensorboard=config.logger.tensorboard, folder=folder.path)
     own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
@@ -216,7 +217,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             # min: a run that is shorter than the interval is still validated, at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
-            logger=loggers or False,
+            logger=[*([wandb] if wandb else []), *further] or False,
             plugins=[AtomicCheckpointIO()],
             callbacks=[*_callbacks(config, folder, wandb=wandb is not None), *own],
         )
@@ -286,17 +287,3 @@ def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:
         save_dir=folder.path,
         offline=offline,
     )
-
-
-def _further_loggers(config: Config, folder: RunFolder) -> list[Logger]:
-    """The loggers beside W&B's; they write into the run folder where they write files."""
-    others: list[Logger] = make_parts("logger.others", config.logger.others, Logger, save_dir=folder.path)
-    if not config.logger.tensorboard:
-        return others
-    try:
-        # name and version would add folders: a run that goes on adds a file to the same one
-        return [TensorBoardLogger(save_dir=folder.path, name="", version="tensorboard"), *others]
-    except ModuleNotFoundError:
-        raise UserError(
-            "logger.tensorboard is true, but the package tensorboard is missing: pip install tensorboard."
-        ) from None

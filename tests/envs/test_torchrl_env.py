@@ -9,7 +9,7 @@ from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import SerialEnv
 
 from cmaml_pl.distributed.ranks import Ranks
-from cmaml_pl.envs.torchrl_env import TorchRLEnv
+from cmaml_pl.envs.torchrl_env import TorchRLEnv, TorchRLWorld
 from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_object
 from cmaml_pl.task import Task
@@ -92,6 +92,25 @@ def test_neither_workers_nor_ranks_change_a_number_even_of_an_environment_that_d
     starts = whole["observation"][:, :, 0, 0].flatten().tolist()
     assert len(set(starts)) == len(starts)
     assert (whole["next", "cost"] >= 2.0).all()  # info.price
+
+
+class Drawn(PointMass):
+    """Draws something when it is made."""
+
+    def __init__(self, wind=0.0):
+        super().__init__(wind)
+        self.drawn = float(torch.randn(()))
+
+
+def test_what_an_environment_draws_when_it_is_made_does_not_depend_on_the_past():
+    world = TorchRLWorld(f"{__name__}:Drawn", {}, 5, "observation", "cost")
+
+    def drawn(wind):
+        world.set_task(Task("x", 0, 0, 1.0, {"wind": wind}))
+        world.reset()
+        return world._env.drawn
+
+    assert drawn(0.1) == drawn(0.2) == drawn(0.1) != 0
 
 
 def costly(step):

@@ -70,7 +70,6 @@ class TorchRLWorld(World):
         self._make = import_object("tasks.make", make)
         self._observation_key = tuple(observation_key.split("."))
         self._cost = _read_cost(cost_key, make)
-        self._numbers = torch.Generator().get_state()
         self._task: Mapping[str, float] = {}
         self._seed: int | None = 0  # some make what they draw from only when they are seeded
         self._env = self._make_env(options)
@@ -142,6 +141,7 @@ class TorchRLWorld(World):
         self._env.close(raise_if_closed=False)
 
     def _make_env(self, options: Mapping[str, Any]) -> EnvBase:
+        self._numbers = torch.Generator().get_state()  # always the same: what is made does not depend on the past
         try:
             with self._own_numbers():
                 env = self._make(**options)
