@@ -30,7 +30,7 @@ from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.errors import UserError
 from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData
 
 NO_CORRECTION = 1e9
@@ -53,7 +53,7 @@ def collect(module: CMAML, data: TaskDataModule, batches: int) -> list[tuple[Sta
     return stages
 
 
-def gradients(actor: GaussianActor, stage: Stage, data: TaskData, worlds: Tensor | None = None) -> Tensor:
+def gradients(actor: Actor, stage: Stage, data: TaskData, worlds: Tensor | None = None) -> Tensor:
     """Gradients of E[ratio A_r] and E[ratio A_c] for each task, (2, tasks, P), from all worlds or those of a mask."""
     mask = 1.0 if worlds is None else worlds.repeat_interleave(data.action.shape[1] // len(worlds)).float()
 

@@ -4,17 +4,20 @@ import contextlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from tests.integration.runs import TINY
 
+from cmaml_callbacks import LastCheckpoint
 from cmaml_pl import load_run
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.errors import UserError
+from cmaml_pl.runs.checkpoint_io import AtomicCheckpointIO
 from cmaml_pl.runs.checkpoints import load_checkpoint
 from cmaml_pl.runs.folder import RunFolder
 
@@ -84,3 +87,62 @@ def test_the_readmes_lines_of_python_work(trained, monkeypatch):
     exec(code.replace("runs/nav2d/RUN_ID", str(folder.path)), found)
     assert len(found["stages"]) == 4
     assert load_checkpoint(folder.path).iterations == 2
+
+
+WATCH = "examples.own_parts.watch:OverLimit"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (f"trainer.callbacks={WATCH}", r"trainer\.callbacks is '.*OverLimit', but must be a list"),
+        ("trainer.callbacks=[watch]", r"trainer\.callbacks has 'watch', but must have MODULE:CLASS, or \{class:"),
+        (
+            f"trainer.callbacks=[{{name: {WATCH}}}]",
+            r"trainer\.callbacks has \{'name': .*\}, but must have MODULE:CLASS",
+        ),
+        (
+            f"trainer.callbacks=[{WATCH[:-1]}]",
+            r"trainer\.callbacks is '.*OverLimi', which cannot be imported: .*OverLimi",
+        ),
+        ("trainer.callbacks=[torch:Tensor]", r"must have classes that inherit from lightning\.pytorch\..*\.Callback"),
+        (
+            f"trainer.callbacks=[{{class: {WATCH}, slak: 1}}]",
+            r"cannot be made: TypeError: .*'slak'.* Did you mean slack\?",
+        ),
+        (f"trainer.callbacks=[{WATCH},{WATCH}]", r"more than one stateful callback of type `OverLimit`"),
+        (f"logger.others=[{WATCH}]", r"logger\.others has '.*OverLimit', but must have .*\.Logger"),
+        ("logger.tensorboard=true", r"logger\.tensorboard is true, but .* is missing: pip install tensorboard"),
+    ],
+)
+def test_what_is_no_callback_or_logger_is_refused_by_name(override, message, tmp_path, monkeypatch):
+    for package in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{package}", False)
+    with pytest.raises(UserError, match=message):
+        build_trainer(load_experiment("nav2d", ["logger.wandb=disabled", override]), RunFolder(tmp_path))
+
+
+def test_callbacks_of_ones_own_come_after_the_projects_and_before_the_checkpoint(tmp_path):
+    config = load_experiment("nav2d", ["logger.wandb=disabled", f"trainer.callbacks=[{{class: {WATCH}, slack: 2}}]"])
+    trainer = build_trainer(config, RunFolder(tmp_path))
+    *_, own, last = trainer.callbacks
+    assert (type(own).__name__, own.slack, type(last)) == ("OverLimit", 2, LastCheckpoint)
+
+
+def test_tensorboard_gets_the_metrics_beside_metrics_csv(tmp_path):
+    pytest.importorskip("tensorboardX")
+    overrides = ["logger.wandb=disabled", "quiet=true", "logger.tensorboard=true", *TINY]
+    config, folder = load_experiment("nav2d", overrides), RunFolder(tmp_path)
+    with open_module(config) as module:
+        module.save_hyperparameters(flatten(config))
+        build_trainer(config, folder).fit(module, build_datamodule(config))
+    (events,) = tmp_path.glob("tensorboard/events.*")
+    assert b"post/return" in events.read_bytes()
+    assert len(folder.metrics.read_text().splitlines()) == 3
+
+
+def test_a_state_that_no_checkpoint_is_read_with_is_refused_by_name(tmp_path):
+    content = {"callbacks": {"Mine": {"best": np.float64(1.0)}}}
+    with pytest.raises(UserError, match=r"trainer\.callbacks: the state_dict of Mine cannot go into .* float\(x\)"):
+        AtomicCheckpointIO().save_checkpoint(content, tmp_path / "last.ckpt")
+    assert not list(tmp_path.iterdir())

@@ -28,20 +28,23 @@ from cmaml_callbacks import (
 )
 from cmaml_pl.algorithm.data import TaskDataModule
 from cmaml_pl.algorithm.module import CMAML
-from cmaml_pl.configuration.schema import Config
+from cmaml_pl.configuration.schema import GAUSSIAN, Config
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.strategy import RanksStrategy
 from cmaml_pl.distributed.threads import RowThreads, usable_cores
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.imports import make_parts
+from cmaml_pl.nets.networks import Actor, GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.nets.own_actor import make_own_actor
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator
 from cmaml_pl.runs.checkpoint_io import AtomicCheckpointIO
 from cmaml_pl.runs.checkpoints import load_checkpoint, restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
-from cmaml_pl.seeding import derive_generator
+from cmaml_pl.seeding import derive_generator, derive_seed
+from cmaml_pl.tracking.further_loggers import further_loggers
 from cmaml_pl.tracking.keys import has_wandb_key, require_wandb_key
 from cmaml_pl.tracking.wandb_logger import PatientWandbLogger, set_up_wandb
 
@@ -49,9 +52,8 @@ DECIDED_ELSEWHERE = {
     "max_epochs": "train.meta_iterations",
     "max_steps": "train.meta_iterations",
     "check_val_every_n_epoch": "train.validate_every",
-    "logger": "logger.wandb",
+    "logger": "the section logger",
     "default_root_dir": "run.dir",
-    "callbacks": "the sections of the configuration",
     "accumulate_grad_batches": "train.tasks_per_batch",
     "enable_checkpointing": "nothing: every meta-iteration is saved",
     "enable_progress_bar": "quiet",
@@ -129,14 +131,7 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
 def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
     """The policy and its critics with their first weights, in an estimator of advantages."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
-    actor = GaussianActor(
-        observation_size,
-        action_size,
-        hidden=config.policy.hidden,
-        init_log_std=config.policy.init_log_std,
-        generator=derive_generator(config.seed, "actor"),
-        context_size=config.policy.context,
-    )
+    actor = _build_actor(config, observation_size, action_size)
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
         for name, size in (
@@ -155,6 +150,25 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         horizon=env.horizon,
         limit_discount=config.inner.cost_limit_discount,
     )
+
+
+def _build_actor(config: Config, observation_size: int, action_size: int) -> Actor:
+    policy = config.policy
+    if policy.actor == GAUSSIAN:
+        return GaussianActor(
+            observation_size,
+            action_size,
+            hidden=policy.hidden,
+            init_log_std=policy.init_log_std,
+            generator=derive_generator(config.seed, "actor"),
+            context_size=policy.context,
+        )
+    seed = derive_seed(config.seed, "actor")
+    actor = make_own_actor(policy.actor, observation_size, action_size, options=policy.options, seed=seed)
+    region = getattr(config.inner, "trust_region", None)
+    if region is not None:
+        actor.mask(region.parameters)  # refused here if there is no such part, before anything is written
+    return actor
 
 
 @contextmanager
@@ -190,19 +204,22 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     if config.trainer.get("accelerator", "cpu") != "cpu":
         raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
-    logger = _wandb_logger(config, folder)
+    given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
+    wandb = _wandb_logger(config, folder)
+    further = further_loggers(config.logger.others, tensorboard=config.logger.tensorboard, folder=folder.path)
+    own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
-            **{**defaults, **config.trainer, "strategy": _strategy(config)},
+            **{**defaults, **given, "strategy": _strategy(config)},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
             # min: a run that is shorter than the interval is still validated, at its end
             check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
             default_root_dir=folder.path,
-            logger=logger or False,
+            logger=[*([wandb] if wandb else []), *further] or False,
             plugins=[AtomicCheckpointIO()],
-            callbacks=_callbacks(config, folder, wandb=logger is not None),
+            callbacks=[*_callbacks(config, folder, wandb=wandb is not None), *own],
         )
     except (TypeError, ValueError, AttributeError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"Lightning's Trainer refuses the section trainer, or where it runs: {error}") from None

@@ -14,6 +14,7 @@ from torchrl.data import Bounded
 
 from cmaml_pl import __version__
 from cmaml_pl.assembly import open_module
+from cmaml_pl.configuration.schema import GAUSSIAN
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.runs.checkpoints import load_checkpoint, restore
@@ -53,13 +54,19 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         are random: some are like those that the policy has seen, others far away from them.
 
     Raises:
-        UserError: there is no such checkpoint, or a file gives other actions than the checkpoint.
+        UserError: there is no such checkpoint, its network is the user's own, or a file gives other actions than it.
     """
     checkpoint = load_checkpoint(path)
     config, folder = open_run(RunFolder.of(checkpoint).path, checkpoint)
+    if config.policy.actor != GAUSSIAN:
+        raise UserError(
+            f"export writes the network of this package alone, but {path} has policy.actor={config.policy.actor}: take "
+            "it in Python, cmaml_pl.load_run(PATH)[0].actor."
+        )
     with open_module(config) as module:
         restore(module, checkpoint)
         module.actor.load_vector(module.deployed)
+        assert isinstance(module.actor, GaussianActor)
         actor, bounds = module.actor.folded(), module.rollouts.env.action_spec
     limited = isinstance(bounds, Bounded)
     description = {

@@ -2,11 +2,13 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 
 
 class MissingCodeError(UserError):
@@ -42,3 +44,43 @@ def import_object(key: str, path: str) -> Any:
             f"{key} is {path!r}, which cannot be imported: {told(error)}. Write MODULE:NAME, and run it where the "
             "module is."
         ) from None
+
+
+CLASS = "class"
+"""The key that names the class of a part; it cannot be an argument of its constructor."""
+
+
+def make_parts(key: str, parts: Any, kind: type[Any], **offered: Any) -> list[Any]:
+    """The objects that a list in the configuration describes; of null there are none.
+
+    Args:
+        key: the configuration's key of the list.
+        parts: of each object MODULE:CLASS, or a mapping with `class`, which is that, and the constructor's arguments.
+        kind: what the objects must be.
+        offered: arguments that a constructor gets if it takes them and the mapping does not give them.
+
+    Raises:
+        UserError: an object cannot be imported or made, or is of another kind.
+    """
+    if not isinstance(parts, list | None):
+        raise UserError(f"{key} is {parts!r}, but must be a list: {key}=[MODULE:CLASS].")
+    return [_make_part(key, part, kind, offered) for part in parts or ()]
+
+
+def _make_part(key: str, part: Any, kind: type[Any], offered: Mapping[str, Any]) -> Any:
+    given = {CLASS: part} if isinstance(part, str) else part
+    path = given.get(CLASS) if isinstance(given, Mapping) else None
+    if not isinstance(path, str) or ":" not in path:
+        raise UserError(f"{key} has {part!r}, but must have MODULE:CLASS, or {{class: MODULE:CLASS, ARGUMENT: VALUE}}.")
+    found = import_object(key, path)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(
+            f"{key} has {path!r}, but must have classes that inherit from {kind.__module__}.{kind.__name__}."
+        )
+    arguments = {str(name): value for name, value in given.items() if name != CLASS}
+    known = signature(found).parameters
+    try:
+        return found(**{name: value for name, value in offered.items() if name in known} | arguments)
+    except Exception as error:  # noqa: BLE001  (the user's class may raise anything)
+        hints = [hint for name in arguments if name not in known and (hint := did_you_mean(name, known))]
+        raise UserError(f"{key} has {path!r}, which cannot be made: {told(error)}.{''.join(hints)}") from None

@@ -31,6 +31,8 @@ TINY = [
     "safety.eta=0.5",
 ]
 
+NEEDED = {"torchrl": ["tasks.make=examples.own_parts.point_mass:PointMass", "tasks.parameters={wind: [-0.3, 0.3]}"]}
+"""Of a family that cannot do without."""
 
 COMBINATIONS = {("trpo_lag", "fomaml", family) for family in TASK_FAMILIES} | {
     (inner, outer, "nav2d")
@@ -42,7 +44,7 @@ COMBINATIONS = {("trpo_lag", "fomaml", family) for family in TASK_FAMILIES} | {
 
 @pytest.mark.parametrize(("inner", "outer", "family"), sorted(COMBINATIONS))
 def test_methods_and_families_train_two_iterations_together_and_validate(inner, outer, family, tmp_path):
-    choice = [f"inner.method={inner}", f"outer.method={outer}", f"tasks.family={family}"]
+    choice = [f"inner.method={inner}", f"outer.method={outer}", f"tasks.family={family}", *NEEDED.get(family, [])]
     config = load_experiment("nav2d", [*TINY, *choice])
     folder = RunFolder(tmp_path)
     with open_module(config) as module:

@@ -35,6 +35,11 @@ def direction(task):
 
 SETTINGS = {
     "gymnasium": {"parameters": {"m": [0.5, 2.0], "l": [0.5, 1.5]}, "outside_parameters": {"l": [0.4, 2.0]}},
+    "torchrl": {
+        "make": "examples.own_parts.point_mass:PointMass",
+        "parameters": {"wind": [-0.3, 0.3]},
+        "outside_parameters": {"wind": [-0.5, 0.6]},
+    },
 }
 """Of a family that has nothing to tell tasks apart by default."""
 
@@ -52,6 +57,7 @@ RANGES = {
     "nav2d": (lambda task: [distance(task)], (1.2, 1.3), (1.2, 1.6)),
     "target_direction": (lambda task: [heading(task)], (-90, 90), (-180, 180)),
     "target_velocity": (lambda task: [task.parameters["target_velocity"]], (0, 2), (0, 3)),
+    "torchrl": (lambda task: [task.parameters["wind"]], (-0.3, 0.3), (-0.5, 0.6)),
 }
 """Of every family with a range: what is in it, that range by default, and the one beyond it."""
 
@@ -98,6 +104,7 @@ HIDDEN = {
     "nav2d": ("goal_x", "goal_y"),
     "target_direction": ("direction_x", "direction_y"),
     "target_velocity": ("target_velocity",),
+    "torchrl": ("wind",),
 }
 """What a policy does not see of a task and an oracle does."""
 

@@ -13,7 +13,7 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.math.finite import finite_rows
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.rollout.task_data import AdvantageEstimator, TaskData, select
 from cmaml_pl.task import Task
@@ -112,7 +112,7 @@ def adapt(
 
 
 def _step(
-    inner: InnerMethod, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, threads: RowThreads
+    inner: InnerMethod, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, threads: RowThreads
 ) -> InnerStep:
     """`inner.step`; threads share the tasks, unless all tasks take one step together."""
     if inner.shares_policy:
@@ -138,7 +138,7 @@ def _hold_broken(step: InnerStep, before: Stage, *, whole: bool) -> InnerStep:
     )
 
 
-def pull_back(stages: Sequence[Stage], actor: GaussianActor, inner: InnerMethod) -> PullBack:
+def pull_back(stages: Sequence[Stage], actor: Actor, inner: InnerMethod) -> PullBack:
     """Maps gradients in the parameters of the last stage to gradients in those of the first one."""
     steps = [
         inner.pull_back(actor, before.theta, before.multiplier, before.data, after.theta - before.theta)

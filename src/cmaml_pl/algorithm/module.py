@@ -131,7 +131,7 @@ class CMAML(LightningModule):
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
         metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step}
         metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
-        metrics["policy/std"] = self.actor.log_std.exp().mean()
+        metrics["policy/std"] = self.actor.mean_std(pre.data.features)
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
 

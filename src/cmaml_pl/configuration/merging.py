@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cmaml_pl.bounds import check_bounds
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
-from cmaml_pl.configuration.schema import Config
+from cmaml_pl.configuration.schema import GAUSSIAN, Config, PolicyConfig
 from cmaml_pl.errors import UserError
 
 SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
@@ -32,6 +32,7 @@ RENAMED = {
 
 NEWER: Mapping[str, Any] = {
     "tasks.observe_task": False,
+    "policy.actor": "gaussian",
     "policy.context": 0,
     "critic.samples": 131_072,
     "inner.trust_region.parameters": "all",
@@ -210,6 +211,7 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _check_together(config: Config) -> None:
     """Check the rules that involve more than one key."""
+    _check_policy(config.policy)
     if config.train.tasks_per_batch > config.tasks.train:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
@@ -222,8 +224,24 @@ def _check_together(config: Config) -> None:
             f"outer.method is {config.outer.method}, which needs the derivative of an adaptation step, but "
             f"inner.method={config.inner.method} has none: choose one of {able}, or outer.method=fomaml."
         )
-    if region is not None and region.parameters == "context" and config.policy.context == 0:
+    has_context = config.policy.context > 0 or config.policy.actor != GAUSSIAN
+    if region is not None and region.parameters == "context" and not has_context:
         raise UserError(
             "inner.trust_region.parameters is context, but policy.context, its length, is 0: set a length, or let the "
             "step move all parameters or the head."
+        )
+
+
+def _check_policy(policy: PolicyConfig) -> None:
+    """Check that the keys of an actor are not those of another one."""
+    if policy.actor == GAUSSIAN:
+        if policy.options:
+            names = ", ".join(policy.options)
+            raise UserError(f"policy.options has {names}, but policy.actor={GAUSSIAN} has no options: leave them out.")
+    elif ":" not in policy.actor:
+        raise UserError(f"policy.actor is {policy.actor!r}, but must be {GAUSSIAN}, or your own MODULE:CLASS.")
+    elif policy.context > 0:
+        raise UserError(
+            f"policy.context is {policy.context}, but policy.actor={policy.actor} does not read it: set "
+            "policy.context=0. A network of your own may have a parameter `context`."
         )

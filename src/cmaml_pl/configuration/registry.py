@@ -41,6 +41,7 @@ from cmaml_pl.tasks.layout import LayoutFamily
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 from cmaml_pl.tasks.target_direction import TargetDirectionFamily
 from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
+from cmaml_pl.tasks.torchrl import TorchRLFamily
 
 
 @cache
@@ -140,5 +141,6 @@ TASK_FAMILIES = Registry(
         "nav2d": Nav2DFamily,
         "target_direction": TargetDirectionFamily,
         "target_velocity": TargetVelocityFamily,
+        "torchrl": TorchRLFamily,
     },
 )

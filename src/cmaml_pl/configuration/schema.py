@@ -49,10 +49,16 @@ class RolloutConfig:
     workers: int | None = bounded(None, low=1)  # that step worlds, and threads that share updates; null: one per core
 
 
+GAUSSIAN = "gaussian"
+"""The value of policy.actor for the network of this package."""
+
+
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The Gaussian actor."""
+    """The actor. `hidden`, `init_log_std` and `context` are those of GAUSSIAN."""
 
+    actor: str = GAUSSIAN  # or MODULE:CLASS, a network of your own, made of the sizes of observation and action
+    options: dict[str, Any] = field(default_factory=dict)  # further arguments of a network of your own
     hidden: list[int] = bounded([64, 64], low=1)  # tanh layers (OmniSafe)
     init_log_std: float = -0.5  # (OmniSafe)
     # Length of the context, an input that is the same in all states (CAVIA). Adaptation moves it with the weights or,
@@ -90,13 +96,15 @@ class SafetyConfig:
 
 @dataclass(frozen=True)
 class LoggerConfig:
-    """Weights & Biases."""
+    """Weights & Biases, and further loggers beside it."""
 
     wandb: str = bounded("auto", choices=("auto", "offline", "online", "disabled"))  # auto: online if there is a key
     entity: str | None = None  # a team or user; null: W&B's default
     project: str = "cmaml_pl"  # W&B's, which holds the runs
     id: str | None = None  # of the W&B run; null: `exp`-`run.id`; a sweep agent sets its own
     group: str | None = None  # W&B's, in which it shows runs together; null: none
+    tensorboard: bool = False  # true: event files in the run folder, too; needs the package tensorboard
+    others: list[Any] = field(default_factory=list)  # Lightning's loggers: MODULE:CLASS, or {class: ..., ARGUMENT: ...}
 
 
 @dataclass(frozen=True)
@@ -117,4 +125,5 @@ class Config:
     inner: InnerMethod = field(default_factory=TRPOLag)
     outer: OuterMethod = field(default_factory=FOMAML)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    trainer: dict[str, Any] = field(default_factory=dict)  # further arguments of Lightning's Trainer
+    # Further arguments of Lightning's Trainer. `callbacks` come after the project's own; written as logger.others are.
+    trainer: dict[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 PullBack = Callable[[Tensor], Tensor]
@@ -78,7 +78,7 @@ class InnerMethod(ABC):
         return 0.0
 
     @abstractmethod
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """One step for every task.
 
         Args:
@@ -88,7 +88,7 @@ class InnerMethod(ABC):
             data: rollouts of `theta`.
         """
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """The multiplier after the policy's own rollouts, without a step of the policy.
 
         The outer update calls it for the adapted policies. With one adaptation step, lambda would otherwise depend on
@@ -105,9 +105,7 @@ class InnerMethod(ABC):
         """
         return multiplier, multiplier
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor) -> PullBack:
         """The derivative of the step of every task, as a map of gradients.
 
         Args:
@@ -123,7 +121,7 @@ class InnerMethod(ABC):
         raise NotImplementedError(f"{self.method} has no derivative of its step")
 
 
-def likelihood_ratio(actor: GaussianActor, theta: Tensor, data: TaskData) -> Tensor:
+def likelihood_ratio(actor: Actor, theta: Tensor, data: TaskData) -> Tensor:
     """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
     loc, scale = actor.stacked(theta, data.features)
     return (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
@@ -134,7 +132,7 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage).mean(dim=1)
 
 
-def mean_kl(actor: GaussianActor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
+def mean_kl(actor: Actor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
     """KL(old || theta), nats, (tasks,): the mean over each task's samples, of which only every `every`-th is used."""
     rows = slice(None, None, every)
     loc, scale = actor.stacked(theta, data.features[:, rows])

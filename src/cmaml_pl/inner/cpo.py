@@ -9,7 +9,7 @@ from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.inner.linearised import linearise, reach_where_free, safe_line_search
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.cpo_dual import Case, CPOSolution, solve
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -36,7 +36,7 @@ class CPO(InnerMethod):
     multiplier_max: float = bounded(10.0, low=0)
     trust_region: TrustRegion = field(default_factory=lambda: TrustRegion(cg_iterations=15))
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         region = self.trust_region
         problem = linearise(actor, theta, data, region)
@@ -47,7 +47,7 @@ class CPO(InnerMethod):
         adapted, kl, share = safe_line_search(actor, theta, data, step, region, c=problem.c, keep_reward=keep_reward)
         return InnerStep(adapted, self._bounded(solution), kl, share, infeasible=solution.case == Case.RECOVERY)
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """The nu of the next step, which is not taken; see InnerMethod.judge."""
         problem = linearise(actor, theta, data, self.trust_region)
         nu = self._bounded(solve(problem.q, problem.r, problem.s, problem.c, max_kl=self.trust_region.max_kl))

@@ -9,7 +9,7 @@ from torch import Tensor
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -34,20 +34,18 @@ class CRPO(InnerMethod):
 
     differentiable: ClassVar = True
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         multiplier, _ = self.judge(actor, theta, multiplier, data)
         adapted, kl, share = self.trust_region.step(actor, theta, data, self._advantage(data))
         return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """The multiplier of the next step, which is not taken; see InnerMethod.judge."""
         weight = torch.where(self._over(data), self.multiplier_max, 0.0)
         return weight, weight
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor) -> PullBack:
         """See InnerMethod.pull_back; which objective the step has is held constant."""
         return self.trust_region.pull_back(actor, theta, data, self._advantage(data), step)
 

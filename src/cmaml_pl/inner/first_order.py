@@ -9,7 +9,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerStep, mean_kl
 from cmaml_pl.math.adam import adam_ascent
 from cmaml_pl.math.natural_gradient import TaskFunction
-from cmaml_pl.nets.networks import PARTS, GaussianActor
+from cmaml_pl.nets.networks import PARTS, Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -36,7 +36,7 @@ class AdamRegion:
     lr: float = bounded(2.0e-3, above=0)
 
     def step(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: TaskFunction
+        self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: TaskFunction
     ) -> InnerStep:
         """Climb an objective from `theta`.
 

@@ -9,7 +9,7 @@ from cmaml_pl.inner.base import InnerStep
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.lagrangian import LagrangianMethod
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -36,7 +36,7 @@ class FOCOPS(LagrangianMethod):
     temperature: float = bounded(1.5, above=0)
     trust_region: AdamRegion = field(default_factory=AdamRegion)
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         advantage = data.reward_signal - weight[:, None] * data.cost_signal
@@ -50,7 +50,7 @@ class FOCOPS(LagrangianMethod):
 
 
 def projection_gain(
-    actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, *, temperature: float, max_kl: float
+    actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, *, temperature: float, max_kl: float
 ) -> Tensor:
     """What lowers KL(theta || pi*), up to a constant, over the states in which theta is near the old policy, (tasks,).
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.math.multiplier import ascend
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -38,7 +38,7 @@ class LagrangianMethod(InnerMethod):
     multiplier_max: float = bounded(10.0, low=0)
     margin: float = bounded(1.0, above=0, high=1)
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """One ascent of lambda, and lambda with the proportional term; see InnerMethod.judge."""
         cost, limit, high = data.episode_cost, self.margin * data.cost_limit, self.multiplier_max
         multiplier = ascend(multiplier, cost, limit, lr=self.multiplier_lr, high=high)

@@ -12,7 +12,7 @@ from cmaml_pl.inner.base import likelihood_ratio
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.cpo_dual import Case
 from cmaml_pl.math.natural_gradient import TaskFunction, conjugate_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -73,7 +73,7 @@ class LinearisedProblem:
         return along_reward[:, None] * self.natural_reward + along_cost[:, None] * self.natural_cost
 
 
-def linearise(actor: GaussianActor, theta: Tensor, data: TaskData, region: TrustRegion) -> LinearisedProblem:
+def linearise(actor: Actor, theta: Tensor, data: TaskData, region: TrustRegion) -> LinearisedProblem:
     """The linearised problem of a step from `theta`, (tasks, P), within `region`; `theta` has collected `data`."""
     _, g = region.gradient(actor, theta, data, data.reward_signal)
     _, b = region.gradient(actor, theta, data, data.cost_signal)
@@ -89,7 +89,7 @@ def solve_products(product: TaskFunction, g: Tensor, b: Tensor, c: Tensor, *, it
 
 
 def reach_where_free(
-    actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor, region: TrustRegion, case: Tensor
+    actor: Actor, theta: Tensor, data: TaskData, step: Tensor, region: TrustRegion, case: Tensor
 ) -> Tensor:
     """`TrustRegion.reach` for the steps that the cost limit does not bound; `step` is (tasks, P), `case` is (tasks,).
 
@@ -101,7 +101,7 @@ def reach_where_free(
 
 @torch.no_grad()
 def safe_line_search(
-    actor: GaussianActor,
+    actor: Actor,
     theta: Tensor,
     data: TaskData,
     step: Tensor,

@@ -10,7 +10,7 @@ from cmaml_pl.inner.base import InnerMethod, InnerStep, clipped_surrogate, likel
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.linearised import cost_excess
 from cmaml_pl.math.multiplier import scale_penalty
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -52,7 +52,7 @@ class P3O(InnerMethod):
         """The first kappa."""
         return self.kappa
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         kappa, _ = self.judge(actor, theta, multiplier, data)
         excess = cost_excess(data, margin=self.margin)
@@ -62,7 +62,7 @@ class P3O(InnerMethod):
 
         return self.trust_region.step(actor, theta, kappa, data, objective)
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """The next kappa, and kappa where the penalty acts; see InnerMethod.judge."""
         over = data.episode_cost > self.margin * data.cost_limit
         kappa = scale_penalty(multiplier, over, factor=self.kappa_factor, low=self.kappa_min, high=self.kappa_max)
@@ -70,7 +70,7 @@ class P3O(InnerMethod):
 
 
 def penalised_surrogate(
-    actor: GaussianActor, theta: Tensor, data: TaskData, kappa: Tensor, excess: Tensor, *, clip: float
+    actor: Actor, theta: Tensor, data: TaskData, kappa: Tensor, excess: Tensor, *, clip: float
 ) -> Tensor:
     """L_r - kappa max(0, L_C + excess), (tasks,), the negative of the paper's loss.
 

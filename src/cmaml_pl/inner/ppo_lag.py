@@ -8,7 +8,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerStep, clipped_surrogate, lagrangian_advantage, likelihood_ratio
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.lagrangian import LagrangianMethod
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -27,7 +27,7 @@ class PPOLag(LagrangianMethod):
     clip: float = bounded(0.2, above=0)
     trust_region: AdamRegion = field(default_factory=AdamRegion)
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         advantage = lagrangian_advantage(data, weight)

@@ -10,7 +10,7 @@ from cmaml_pl.inner.linearised import cost_excess
 from cmaml_pl.inner.trust_region import TrustRegion, surrogate
 from cmaml_pl.math.natural_gradient import conjugate_gradient
 from cmaml_pl.math.tilting import Tilt, tilt
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -46,7 +46,7 @@ class SafeMetaAdaptation(InnerMethod):
     margin: float = bounded(1.0, above=0, high=1)
     trust_region: TrustRegion = field(default_factory=TrustRegion)
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         target, region = self._target(data), self.trust_region
         eta = target.temperature
@@ -61,7 +61,7 @@ class SafeMetaAdaptation(InnerMethod):
         adapted, kl, share = region.search(actor, theta, data, step, lambda x: objective(x) > before)
         return InnerStep(adapted, target.multiplier, kl, share, target.infeasible)
 
-    def judge(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
+    def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:
         """The u of the next step, which is not taken; see InnerMethod.judge."""
         u = self._target(data).multiplier
         return u, u

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -28,14 +28,12 @@ class TRPO(InnerMethod):
 
     differentiable: ClassVar = True
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         adapted, kl, share = self.trust_region.step(actor, theta, data, data.reward_signal)
         no = torch.zeros_like(share, dtype=torch.bool)
         return InnerStep(adapted, torch.zeros_like(multiplier), kl, share, infeasible=no)
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor) -> PullBack:
         """See InnerMethod.pull_back."""
         return self.trust_region.pull_back(actor, theta, data, data.reward_signal, step)

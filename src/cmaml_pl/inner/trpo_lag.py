@@ -9,7 +9,7 @@ from torch import Tensor
 from cmaml_pl.inner.base import InnerStep, PullBack, lagrangian_advantage
 from cmaml_pl.inner.lagrangian import LagrangianMethod
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 
@@ -26,15 +26,13 @@ class TRPOLag(LagrangianMethod):
 
     differentiable: ClassVar = True
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         adapted, kl, share = self.trust_region.step(actor, theta, data, lagrangian_advantage(data, weight))
         return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, step: Tensor) -> PullBack:
         """See InnerMethod.pull_back; the weight of the cost is held constant."""
         _, weight = self.judge(actor, theta, multiplier, data)
         advantage = lagrangian_advantage(data, weight)

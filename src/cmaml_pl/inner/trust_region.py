@@ -16,7 +16,7 @@ from cmaml_pl.math.natural_gradient import (
     natural_step,
     rowwise_gradient,
 )
-from cmaml_pl.nets.networks import PARTS, GaussianActor
+from cmaml_pl.nets.networks import PARTS, Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 EDGE = 0.98
@@ -49,7 +49,7 @@ class TrustRegion:
     line_search_ratio: float = bounded(0.8, above=0, high=1)
     line_search_tries: int = bounded(15, low=1)
 
-    def fisher(self, actor: GaussianActor, theta: Tensor, data: TaskData) -> TaskFunction:
+    def fisher(self, actor: Actor, theta: Tensor, data: TaskData) -> TaskFunction:
         """The product with the damped Fisher matrix at `theta`, v -> (H + damping I) v, (tasks, P) -> (tasks, P)."""
         product = fisher_product(
             lambda x: mean_kl(actor, x, data, every=self.fisher_every), theta, damping=self.cg_damping
@@ -57,15 +57,13 @@ class TrustRegion:
         mask = actor.mask(self.parameters)
         return product if mask is None else lambda v: mask * product(mask * v)
 
-    def gradient(self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor) -> tuple[Tensor, Tensor]:
         """E[ratio * advantage], (tasks,), and its gradient in the parameters that may move, (tasks, P), at `theta`."""
         value, gradient = rowwise_gradient(lambda x: surrogate(actor, x, data, advantage), theta)
         mask = actor.mask(self.parameters)
         return value, gradient if mask is None else mask * gradient
 
-    def step(
-        self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def step(self, actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Argmax E[ratio * advantage] within the region (Schulman et al. 2015, appendix C).
 
         Args:
@@ -84,9 +82,7 @@ class TrustRegion:
         # a comparison with NaN is false, so a step to parameters that are not finite is refused like any bad step
         return self.search(actor, theta, data, step, lambda x: surrogate(actor, x, data, advantage) > before)
 
-    def pull_back(
-        self, actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor
-    ) -> PullBack:
+    def pull_back(self, actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor) -> PullBack:
         """Maps gradients at theta + x(theta) to gradients at `theta`, where x is the step that `step` gave.
 
         The step is x = alpha u with u = D^-1 g, D the damped Fisher matrix H + damping I, g the gradient of
@@ -124,7 +120,7 @@ class TrustRegion:
         return apply
 
     @torch.no_grad()
-    def reach(self, actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor) -> Tensor:
+    def reach(self, actor: Actor, theta: Tensor, data: TaskData, step: Tensor) -> Tensor:
         """`step` (tasks, P), scaled so that its own divergence is just below max_kl.
 
         The quadratic model that gave the length of `step` includes the damping, so it overestimates the divergence. The
@@ -138,7 +134,7 @@ class TrustRegion:
 
     @torch.no_grad()
     def search(
-        self, actor: GaussianActor, theta: Tensor, data: TaskData, step: Tensor, accept: TaskFunction
+        self, actor: Actor, theta: Tensor, data: TaskData, step: Tensor, accept: TaskFunction
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shorten `step` until it ends within the region and `accept` holds at its end.
 
@@ -163,6 +159,6 @@ class TrustRegion:
         return adapted, mean_kl(actor, adapted, data), share
 
 
-def surrogate(actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor) -> Tensor:
+def surrogate(actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor) -> Tensor:
     """E[pi_theta(a|s) / pi_old(a|s) * advantage], (tasks,), for an advantage (tasks, samples)."""
     return (likelihood_ratio(actor, theta, data) * advantage).mean(dim=1)

@@ -1,5 +1,6 @@
-"""The networks: a Gaussian actor, value networks and the observation normaliser."""
+"""The networks: the actors' interface and the usual actor, value networks and the observation normaliser."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -65,11 +66,63 @@ PARTS = ("all", "context", "head", "mean")
 """Parts of an actor's parameters: all, the context, the last layer, or all but log_std."""
 
 
-class GaussianActor(nn.Module):
-    """pi(a|s) = N(mu(s), diag exp(2 log_std)), with its observation normaliser.
+class Actor(nn.Module, ABC):
+    """pi(a|s) = N(loc(s), diag scale(s)^2): what adaptation, meta-update and rollouts need of a policy.
 
-    Adaptation changes one flat vector theta of length P (weights, biases, log_std). The vectors of many tasks are
-    stacked to (tasks, P) and run in one batched pass.
+    Adaptation changes one flat vector theta of length P, all parameters. The vectors of many tasks are stacked to
+    (tasks, P) and run in one batched pass.
+
+    Attributes:
+        normaliser: of the observations, saved with the policy; it has no parameters.
+        log_std_slice: the entries of theta that are exploration noise alone; empty if there are none.
+    """
+
+    normaliser: ObservationNormaliser
+
+    @abstractmethod
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loc and standard deviation scale of the actions, both (..., A), for raw observations (..., D)."""
+
+    @abstractmethod
+    def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Run every task's own parameters on its own data; threads may call it at the same time.
+
+        Args:
+            theta: stacked parameters, (tasks, P).
+            features: *normalised* observations, (tasks, samples, D). They are the same for every theta, so they are
+                computed only once per rollout.
+
+        Returns:
+            Mean loc and standard deviation scale of the actions, both (tasks, samples, A), twice differentiable.
+        """
+
+    @abstractmethod
+    def mask(self, part: str) -> Tensor | None:
+        """1 for the entries of theta that belong to `part` of PARTS, 0 for the others, (P,); None for "all"."""
+
+    @property
+    @abstractmethod
+    def log_std_slice(self) -> slice:
+        """See the class."""
+
+    @abstractmethod
+    def mean_std(self, features: Tensor) -> Tensor:
+        """Mean standard deviation of the actions, scalar, for normalised observations (..., D)."""
+
+    def vector(self) -> Tensor:
+        """A copy of theta, (P,)."""
+        return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
+
+    @torch.no_grad()
+    def load_vector(self, theta: Tensor) -> None:
+        """Overwrite the parameters with theta, (P,)."""
+        parameters = list(self.parameters())
+        for parameter, piece in zip(parameters, theta.split([p.numel() for p in parameters]), strict=True):
+            parameter.copy_(piece.view_as(parameter))
+
+
+class GaussianActor(Actor):
+    """pi(a|s) = N(mu(s), diag exp(2 log_std)); theta are the weights and biases of mu, log_std and the context.
 
     Args:
         observation_size: D.
@@ -102,23 +155,12 @@ class GaussianActor(nn.Module):
         self.log_std = nn.Parameter(torch.full((action_size,), init_log_std))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loc and standard deviation scale of the actions, both (..., A), for raw observations (..., D)."""
+        """See Actor."""
         x = self.normaliser(observation)
         if self.context is not None:
             x = torch.cat([x, self.context.expand(*x.shape[:-1], -1)], dim=-1)
         loc = self.mean(x)
         return loc, self.log_std.exp().expand_as(loc)
-
-    def vector(self) -> Tensor:
-        """A copy of theta, (P,)."""
-        return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
-
-    @torch.no_grad()
-    def load_vector(self, theta: Tensor) -> None:
-        """Overwrite the parameters with theta, (P,)."""
-        parameters = list(self.parameters())
-        for parameter, piece in zip(parameters, theta.split([p.numel() for p in parameters]), strict=True):
-            parameter.copy_(piece.view_as(parameter))
 
     @property
     def log_std_slice(self) -> slice:
@@ -135,7 +177,7 @@ class GaussianActor(nn.Module):
         }
 
     def mask(self, part: str) -> Tensor | None:
-        """1 for the entries of theta that belong to `part` of PARTS, 0 for the others, (P,); None for "all"."""
+        """See Actor."""
         if part == "all":
             return None
         slices, last = self._slices(), f"mean.{len(self.mean) - 1}"
@@ -164,17 +206,12 @@ class GaussianActor(nn.Module):
         result.load_state_dict(state)
         return result
 
+    def mean_std(self, features: Tensor) -> Tensor:
+        """See Actor; the observations do not matter."""
+        return self.log_std.exp().mean()
+
     def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Run every task's own parameters on its own data.
-
-        Args:
-            theta: stacked parameters, (tasks, P).
-            features: *normalised* observations, (tasks, samples, D). They are the same for every theta, so they are
-                computed only once per rollout.
-
-        Returns:
-            Mean loc and standard deviation scale of the actions, both (tasks, samples, A).
-        """
+        """See Actor."""
         sizes = [parameter.numel() for parameter in self.parameters()]
         rows = {name: row for (name, _), row in zip(self.named_parameters(), theta.split(sizes, dim=1), strict=True)}
         x = features

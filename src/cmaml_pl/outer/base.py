@@ -14,7 +14,7 @@ from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.natural_gradient import natural_step
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData, gather, pool
 
 
@@ -115,7 +115,7 @@ class OuterMethod(ABC):
         return inner
 
     def last_step(
-        self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
+        self, actor: Actor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What follows from the adapted policies' own rollouts: new multipliers. Only a baseline takes a step.
 
@@ -133,7 +133,7 @@ class OuterMethod(ABC):
         return theta, *inner.judge(actor, theta, multiplier, post)
 
     @abstractmethod
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """The meta-gradient g; the meta-optimiser moves theta along -g.
 
         Args:
@@ -146,7 +146,7 @@ class OuterMethod(ABC):
             are 0 if log_std is not learned.
         """
 
-    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+    def precondition(self, actor: Actor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
         """What the meta-optimiser is given for a gradient: the gradient itself, unless a method takes its own step.
 
         Args:
@@ -157,7 +157,7 @@ class OuterMethod(ABC):
         """
         return gradient
 
-    def learned(self, actor: GaussianActor, direction: Tensor) -> Tensor:
+    def learned(self, actor: Actor, direction: Tensor) -> Tensor:
         """`direction`, (P,), with 0 for log_std if log_std is not learned."""
         if self.log_std:
             return direction
@@ -187,7 +187,7 @@ class MetaLearner(OuterMethod):
         """Adam."""
         return torch.optim.Adam(parameters, lr=self.lr)
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """The mean over the goals, and over the tasks of each; see OuterMethod.direction."""
         moved, gradients = theta - batch.start, []
         for goal in batch.goals:
@@ -198,7 +198,7 @@ class MetaLearner(OuterMethod):
         return self.learned(actor, torch.stack(gradients).mean(dim=0))
 
     @abstractmethod
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         """What each task wants, whose mean over tasks is g, (tasks, P); for log_std as well.
 
         A method that `differentiates` gives gradients in theta^p.
@@ -240,7 +240,7 @@ class TrustRegionLearner(OuterMethod):
             cg_damping=self.cg_damping,
         )
 
-    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+    def precondition(self, actor: Actor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
         """Minus the trust-region step against the gradient, the same on all ranks; see OuterMethod.precondition."""
         region, old, states = self.region, theta[None], pool(gather(batch.pre, batch.ranks))
         product = region.fisher(actor, old, states)

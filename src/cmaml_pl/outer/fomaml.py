@@ -9,7 +9,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import clipped_surrogate, lagrangian_advantage, likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaGoal, MetaLearner
 from cmaml_pl.rollout.task_data import select
 
@@ -35,11 +35,11 @@ class FOMAML(MetaLearner):
     every_step: bool = False
     clip: float | None = bounded(None, above=0)
 
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         return task_gradients(actor, goal, threads, clip=self.clip)
 
 
-def task_gradients(actor: GaussianActor, goal: MetaGoal, threads: RowThreads, *, clip: float | None = None) -> Tensor:
+def task_gradients(actor: Actor, goal: MetaGoal, threads: RowThreads, *, clip: float | None = None) -> Tensor:
     """Grad L_p of FOMAML at the adapted parameters, (tasks, P)."""
 
     def gradient(part: slice) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, TrustRegionLearner
 from cmaml_pl.outer.fomaml import task_gradients
 
@@ -30,7 +30,7 @@ class FOMAMLTRPO(TrustRegionLearner):
         """True: the safety term is added to the gradient."""
         return True
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""
         means = [task_gradients(actor, goal, batch.threads).mean(dim=0) for goal in batch.goals]
         return self.learned(actor, torch.stack(means).mean(dim=0))

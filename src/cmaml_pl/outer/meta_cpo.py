@@ -11,7 +11,7 @@ from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.advantages import spread, standardise
 from cmaml_pl.math.cpo_dual import Case, solve
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, TrustRegionLearner
 from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
 
@@ -35,11 +35,11 @@ class MetaCPO(TrustRegionLearner):
 
     method: str = "meta_cpo"
 
-    def precondition(self, actor: GaussianActor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
+    def precondition(self, actor: Actor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
         """The gradient itself: `direction` is minus the step, the same on all ranks."""
         return gradient
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""
         goal, ranks, region, old = batch.goals[0], batch.ranks, self.region, theta[None]
         post, states = goal.post, pool(gather(batch.pre, batch.ranks))
@@ -70,9 +70,7 @@ class MetaCPO(TrustRegionLearner):
         return (old - new)[0]
 
 
-def surrogate_gradient(
-    actor: GaussianActor, theta: Tensor, data: TaskData, advantage: Tensor, threads: RowThreads
-) -> Tensor:
+def surrogate_gradient(actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, threads: RowThreads) -> Tensor:
     """The gradient of E[ratio * advantage] at `theta`, which collected `data`, for each task, (tasks, P)."""
 
     def gradient(part: slice) -> Tensor:

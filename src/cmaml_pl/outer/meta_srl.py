@@ -9,7 +9,7 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaGoal, MetaLearner
 from cmaml_pl.rollout.task_data import select
 
@@ -37,7 +37,7 @@ class MetaSRL(MetaLearner):
         """False: the adapted policies are within their limits, and the initialisation follows them."""
         return False
 
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         def gradient(part: slice) -> Tensor:
             post = select(goal.post, part)  # was collected by pi^p
             return rowwise_gradient(lambda x: mean_kl(actor, x, post), theta.expand(len(post.action), -1))[1]

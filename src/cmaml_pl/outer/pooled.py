@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.math.finite import finite_rows
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, OuterMethod
 from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
 
@@ -45,7 +45,7 @@ class PooledSteps(InnerMethod):
         """1, because there is one long training, in which each meta-iteration continues with the last lambda."""
         return 1.0
 
-    def step(self, actor: GaussianActor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step; the rows of `theta` and of `multiplier` are all equal, before and after the step."""
         tasks, everyone = len(theta), gather(data, self.ranks)
         sound = finite_rows(value for name, value in vars(everyone).items() if name != "cost_limit")
@@ -94,13 +94,13 @@ class Pooled(OuterMethod):
         return PooledSteps.of(inner, ranks)
 
     def last_step(
-        self, actor: GaussianActor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
+        self, actor: Actor, inner: InnerMethod, theta: Tensor, multiplier: Tensor, post: TaskData
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One more pooled step, on the last rollouts."""
         step = inner.step(actor, theta, multiplier, post)
         return step.theta, step.multiplier, step.multiplier
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """Theta - theta', 0 on a rank without a task; see OuterMethod.direction."""
         arrived = batch.goals[0].adapted[:1]  # all rows are the same policy theta'
         return self.learned(actor, (theta - arrived).sum(dim=0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cmaml_pl.distributed.threads import RowThreads
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaGoal, MetaLearner
 
 
@@ -19,5 +19,5 @@ class Reptile(MetaLearner):
 
     method: str = "reptile"
 
-    def _gradients(self, actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+    def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
         return theta - goal.adapted

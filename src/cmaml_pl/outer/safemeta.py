@@ -8,7 +8,7 @@ from torch import Tensor
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner
 from cmaml_pl.outer.safety import safety_gradient
 from cmaml_pl.rollout.task_data import select
@@ -31,7 +31,7 @@ class SafeMeta(TrustRegionLearner):
 
     method: str = "safemeta"
 
-    def direction(self, actor: GaussianActor, theta: Tensor, batch: MetaBatch) -> Tensor:
+    def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""
         pre, ranks = batch.pre, batch.ranks
         if ranks.mean(pre.episode_cost) > ranks.mean(pre.cost_limit):
@@ -39,7 +39,7 @@ class SafeMeta(TrustRegionLearner):
         return self.learned(actor, -score_gradient(actor, theta, batch.goals[0], batch.threads).mean(dim=0))
 
 
-def score_gradient(actor: GaussianActor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
+def score_gradient(actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
     """E_post[A_r grad log pi_theta(a|s)] at the meta-parameters `theta`, (P,), for each task, (tasks, P)."""
 
     def gradient(part: slice) -> Tensor:

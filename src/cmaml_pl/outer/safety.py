@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cmaml_pl.inner.base import likelihood_ratio
 from cmaml_pl.math.natural_gradient import rowwise_gradient
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 WEIGHTS = ("ratio", "raw")
@@ -16,7 +16,7 @@ def safety_weight(eta: Tensor, form: str) -> Tensor:
     return eta / (1.0 + eta) if form == "ratio" else eta
 
 
-def safety_gradient(actor: GaussianActor, theta: Tensor, pre: TaskData, *, include_log_std: bool) -> Tensor:
+def safety_gradient(actor: Actor, theta: Tensor, pre: TaskData, *, include_log_std: bool) -> Tensor:
     """grad_theta E_pre[log pi_theta(a|s) A_C(s,a)]: a step against it makes costly actions of the meta-policy rarer.
 
     The paper prints log pi(a_t|s_t) V_C(s). If V_C is taken at the state in which a_t was chosen, this term has

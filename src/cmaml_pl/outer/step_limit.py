@@ -6,7 +6,7 @@ from torch import Tensor
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.math.natural_gradient import line_search
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
 LINE_SEARCH_RATIO, LINE_SEARCH_TRIES = 0.8, 30
@@ -16,7 +16,7 @@ step's length: Adam knows nothing of divergences, so that its step may be far to
 
 @torch.no_grad()
 def limit_step(
-    actor: GaussianActor, old: Tensor, pre: TaskData, *, max_kl: float | None, ranks: Ranks = ALONE
+    actor: Actor, old: Tensor, pre: TaskData, *, max_kl: float | None, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Tensor]:
     """Shorten the meta-step until mean KL(old || new) <= max_kl over the states of the rollouts `pre`.
 

@@ -14,7 +14,7 @@ from torchrl.envs.utils import step_mdp
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.math.gaussian import gaussian_log_prob
-from cmaml_pl.nets.networks import GaussianActor
+from cmaml_pl.nets.networks import Actor
 from cmaml_pl.seeding import derive_generator, derive_seed
 from cmaml_pl.task import Task
 
@@ -33,7 +33,7 @@ class StackedPolicy(TensorDictModuleBase):
     in_keys = ("observation",)
     out_keys = ("loc", "scale", "action", "action_log_prob")
 
-    def __init__(self, actor: GaussianActor, num_tasks: int, ranks: Ranks) -> None:
+    def __init__(self, actor: Actor, num_tasks: int, ranks: Ranks) -> None:
         super().__init__()
         self.ranks = ranks
         # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
@@ -63,7 +63,7 @@ class Rollouts:
         ranks: the processes that share a batch of tasks.
     """
 
-    def __init__(self, env: TaskEnv, actor: GaussianActor, *, seed: int, ranks: Ranks = ALONE) -> None:
+    def __init__(self, env: TaskEnv, actor: Actor, *, seed: int, ranks: Ranks = ALONE) -> None:
         self.env = env
         self.seed = seed
         self.ranks = env.ranks = ranks

@@ -13,7 +13,7 @@ from cmaml_pl.critics.estimation import Transitions, advantages, read_transition
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
-from cmaml_pl.nets.networks import GaussianActor, NoValue, ValueNetwork
+from cmaml_pl.nets.networks import Actor, NoValue, ValueNetwork
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -113,7 +113,7 @@ class AdvantageEstimator:
         limit_discount: discount of the cost that the limits are on, see InnerMethod.
     """
 
-    actor: GaussianActor
+    actor: Actor
     reward_critic: ValueNetwork | NoValue
     safety_critic: ValueNetwork
     gamma: float

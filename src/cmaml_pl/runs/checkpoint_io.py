@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     disk, from which a file cannot be moved in one step.
     """
 
+    _readable = False
+
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Lightning's, with the checkpoints of earlier versions as this one would have written them."""
         return upgrade(super().load_checkpoint(path, *args, **kwargs))
@@ -28,9 +31,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write the new checkpoint beside `path`, move the old one to `previous(path)`, and the new one to `path`.
 
         Raises:
-            UserError: the checkpoint cannot be written; the existing checkpoints are not damaged.
+            UserError: the checkpoint cannot be written, or a callback's state could not be read again; the existing
+                checkpoints are not damaged.
         """
         path = Path(path)
+        if not self._readable:
+            _require_plain_states(checkpoint.get("callbacks", {}))
+            self._readable = True
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
@@ -45,6 +52,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             kept = f"the last good one is {path}" if path.exists() else "there is none yet"
             raise UserError(f"The checkpoint {path} cannot be written: {error.strerror}; {kept}.") from None
+
+
+def _require_plain_states(states: Mapping[str, Any]) -> None:
+    """Raise a UserError if a callback keeps what no checkpoint is read with: a checkpoint's code is never run."""
+    for name, state in states.items():
+        content = io.BytesIO()
+        try:
+            torch.save(state, content)
+            content.seek(0)
+            torch.load(content, weights_only=True)
+        except Exception as error:  # noqa: BLE001  (a state may hold anything, and pickle raises nearly anything)
+            raise UserError(
+                f"trainer.callbacks: the state_dict of {name} cannot go into a checkpoint ({type(error).__name__}): it "
+                "may hold tensors, numbers, strings, lists and mappings; write float(x) for a number of NumPy."
+            ) from None
 
 
 def previous(path: Path) -> Path:
