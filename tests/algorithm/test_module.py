@@ -123,7 +123,7 @@ def test_the_number_of_threads_changes_no_bit(inner, outer):
         return recorder.end
 
     if (inner, outer) != ("cpo", "maml"):  # which is refused
-        assert torch.equal(train(1), train(3))
+        assert torch.equal(train(1), train(8))  # more threads than tasks
 
 
 def test_several_passes_are_several_steps():

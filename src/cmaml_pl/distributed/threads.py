@@ -22,9 +22,15 @@ class RowThreads:
         self.number = number
         self._pool: ThreadPoolExecutor | None = None
 
-    def map(self, function: Callable[[slice], Result], rows: int) -> list[Result]:
-        """The results of `function` for consecutive parts of `rows` rows; without rows, for one empty part."""
-        parts = min(self.number, max(rows, 1))
+    def map(self, function: Callable[[slice], Result], rows: int, *, least: int = 2) -> list[Result]:
+        """The results of `function` for consecutive parts of `rows` rows; without rows, for one empty part.
+
+        Args:
+            function: computes a part.
+            rows: number of rows.
+            least: rows that a part has at least, if there are so many. For a single row PyTorch sums in another order.
+        """
+        parts = min(self.number, max(rows // least, 1))
         if parts == 1:
             return [function(slice(0, rows))]
         if self._pool is None:
@@ -37,7 +43,7 @@ class RowThreads:
 
     def each(self, *functions: Callable[[], Result]) -> list[Result]:
         """The results of some functions."""
-        parts = self.map(lambda part: [function() for function in functions[part]], len(functions))
+        parts = self.map(lambda part: [function() for function in functions[part]], len(functions), least=1)
         return [result for part in parts for result in part]
 
     def close(self) -> None:
