@@ -10,6 +10,7 @@ from tests.helpers import make_actor, make_method, make_task_data
 from tests.inner.bandit import bandit_actor, play
 from torch.distributions import Independent, Normal, kl_divergence
 
+from cmaml_pl.errors import UserError
 from cmaml_pl.inner.base import clipped_surrogate, likelihood_ratio, mean_kl
 from cmaml_pl.inner.crpo import CRPO
 from cmaml_pl.inner.first_order import AdamRegion
@@ -217,3 +218,9 @@ def test_crpo_takes_the_reward_up_to_its_tolerance_and_the_cost_beyond():
         torch.testing.assert_close(pulled[rows], expected[rows])
     for found in method.judge(actor, theta, torch.ones(4), data):
         assert torch.equal(found, step.multiplier)
+
+
+@pytest.mark.parametrize("kappa", [{"kappa": 2000.0}, {"kappa_min": 10.0, "kappa_max": 1.0}])
+def test_p3o_refuses_a_kappa_outside_of_its_range(kappa):
+    with pytest.raises(UserError, match=r"inner.kappa is .*, but must lie between inner.kappa_min"):
+        P3O(**kappa)

@@ -44,10 +44,14 @@ def test_its_step_is_the_natural_gradient_by_a_dense_solution_as_long_as_the_tru
     assert 0.9 * MAX_KL < kl <= MAX_KL
 
 
-def test_a_noise_that_is_not_learned_does_not_move():
+def test_a_noise_that_is_not_learned_does_not_move_though_the_safety_term_wants_it_to():
     actor = make_actor(hidden=(8,))
     theta, batch = batch_of(actor)
-    outer = FOMAMLTRPO(log_std=False)
-    step = outer.precondition(actor, theta, outer.direction(actor, theta, batch), batch)
+    outer = FOMAMLTRPO(log_std=False, max_kl=MAX_KL)
+    gradient = outer.direction(actor, theta, batch)
+    gradient[actor.log_std_slice] = 1.0
+    step = outer.precondition(actor, theta, gradient, batch)
+    kl = mean_kl(actor, (theta - step).expand(TASKS, -1), batch.pre).mean()
+    assert 0.9 * MAX_KL < kl <= MAX_KL
     assert (step[actor.log_std_slice] == 0).all()
     assert step.norm() > 0

@@ -24,8 +24,8 @@ class InnerStep:
     Attributes:
         theta: adapted parameters, a new tensor, (tasks, P).
         multiplier: lambda^p, (tasks,): the weight of the standardised cost advantage against the reward advantage in
-            the outer loss, see `lagrangian_advantage`. The step itself uses this weight, too; for one step a method may
-            add to it, and within the limit P3O leaves it out.
+            the outer loss, see `lagrangian_advantage`. The step uses it as well, with two exceptions: a proportional
+            term is added for one step, and P3O ignores the cost within the limit.
         kl: mean KL(old || new) of the step, nats, (tasks,).
         step_share: accepted share of the full step, or of the passes of a method without second derivatives, (tasks,);
             0 if no length or no pass was accepted.

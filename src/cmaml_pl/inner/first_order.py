@@ -18,9 +18,10 @@ class AdamRegion:
     """The policies with E KL(old || new) <= max_kl that Adam reaches, where old is the policy that collected the data.
 
     In the configuration it is the section `inner.trust_region` of the methods without second derivatives. Each of its
-    `passes` is one Adam step on all samples of a task. A task's passes end when the next one would leave the region, as
-    the early stop of OmniSafe does, but the pass that leaves it is taken back. All samples, and not minibatches: a task
-    has so few that a pass is cheap, and a task's step then depends on nothing but its own data.
+    `passes` is one Adam step on all samples of a task. A task's passes end when the next one would leave the region.
+    OmniSafe stops early in the same way, but keeps the pass that leaves the region; here it is taken back. A pass takes
+    all samples, and not minibatches: a task has so few that a pass is cheap, and a task's step then depends on nothing
+    but its own data.
 
     Attributes:
         max_kl: largest mean divergence of a step, nats (as TrustRegion).

@@ -1,6 +1,6 @@
 """Shared by CPO and PCPO: the linearised problem of a step with a cost limit, and the line search after the step.
 
-P3O has the unit of the limit from here.
+P3O and SafeMeta have the unit of the limit from here, and Meta-CPO the problem and its solution.
 """
 
 from dataclasses import dataclass

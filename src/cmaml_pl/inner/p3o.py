@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.errors import UserError
 from cmaml_pl.inner.base import InnerMethod, InnerStep, clipped_surrogate, likelihood_ratio
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.linearised import cost_excess
@@ -46,6 +47,14 @@ class P3O(InnerMethod):
     margin: float = bounded(0.85, above=0, high=1)
     clip: float = bounded(0.2, above=0)
     trust_region: AdamRegion = field(default_factory=AdamRegion)
+
+    def __post_init__(self) -> None:
+        """Check that kappa lies within its range."""
+        if not self.kappa_min <= self.kappa <= self.kappa_max:
+            raise UserError(
+                f"inner.kappa is {self.kappa}, but must lie between inner.kappa_min ({self.kappa_min}) and "
+                f"inner.kappa_max ({self.kappa_max})."
+            )
 
     @property
     def multiplier_init(self) -> float:

@@ -24,7 +24,8 @@ class SafeMetaAdaptation(InnerMethod):
         argmin_theta KL(pi_theta || pi_u) = argmax_theta E[ratio (A_r - u A_C)] - eta KL(pi_theta || old),
 
     by one Newton step x = H^-1 grad E[ratio (A_r - u A_C)] / eta, H the damped Fisher matrix, and a line search on that
-    objective. The paper fits the network by gradient steps and gives no number of them.
+    objective. There KL(old || pi_theta) stands for KL(pi_theta || old); they are equal to second order. The paper fits
+    the network by gradient steps and gives no number of them.
 
     The multiplier is u. It is solved anew in each step, so that nothing is carried from step to step or from task to
     task. It weighs standardised advantages, as lambda of TRPO-Lagrangian does.

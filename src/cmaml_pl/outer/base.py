@@ -243,6 +243,7 @@ class TrustRegionLearner(OuterMethod):
     def precondition(self, actor: Actor, theta: Tensor, gradient: Tensor, batch: MetaBatch) -> Tensor:
         """Minus the trust-region step against the gradient, the same on all ranks; see OuterMethod.precondition."""
         region, old, states = self.region, theta[None], pool(gather(batch.pre, batch.ranks))
-        product = region.fisher(actor, old, states)
-        step = natural_step(product, -gradient[None], max_kl=region.max_kl, iterations=region.cg_iterations)
-        return -region.reach(actor, old, states, step)[0]
+        product, downhill = region.fisher(actor, old, states), -self.learned(actor, gradient)[None]
+        step = natural_step(product, downhill, max_kl=region.max_kl, iterations=region.cg_iterations)
+        # ranks on other hardware differ in the last bits, and what differs in theta would stay
+        return batch.ranks.average(-region.reach(actor, old, states, step)[0], 1)

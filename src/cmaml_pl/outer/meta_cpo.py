@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.distributed.threads import RowThreads
+from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.inner.linearised import reach_where_free, solve_products
 from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.advantages import spread, standardise
 from cmaml_pl.math.cpo_dual import Case, solve
-from cmaml_pl.math.natural_gradient import rowwise_gradient
+from cmaml_pl.math.natural_gradient import line_search, rowwise_gradient
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, TrustRegionLearner
 from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
@@ -64,9 +65,12 @@ class MetaCPO(TrustRegionLearner):
 
         def accept(x: Tensor) -> Tensor:
             reward, cost = surrogates(x)
-            return ((reward >= least) | (solution.case < Case.BOUNDED)) & (cost <= most + (-c).clamp_min(0.0))
+            better = ((reward >= least) | (solution.case < Case.BOUNDED)) & (cost <= most + (-c).clamp_min(0.0))
+            fine = better & (mean_kl(actor, x, states) <= region.max_kl)
+            # ranks on other hardware differ in the last bits, but all have to try the same lengths
+            return ranks.mean(fine[None].to(x)) == 1.0
 
-        new, _, _ = region.search(actor, old, states, step, accept)
+        new, _ = line_search(accept, old, step, ratio=region.line_search_ratio, tries=region.line_search_tries)
         return (old - new)[0]
 
 
