@@ -15,7 +15,7 @@ from cmaml_pl.inner.base import clipped_surrogate, likelihood_ratio, mean_kl
 from cmaml_pl.inner.crpo import CRPO
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.focops import projection_gain
-from cmaml_pl.inner.p3o import penalised_surrogate
+from cmaml_pl.inner.p3o import P3O, penalised_surrogate
 from cmaml_pl.math.natural_gradient import rowwise_gradient
 
 FIRST_ORDER = ["focops", "p3o", "ppo_lag"]
