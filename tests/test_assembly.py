@@ -142,7 +142,9 @@ def test_tensorboard_gets_the_metrics_beside_metrics_csv(tmp_path):
 
 
 def test_a_state_that_no_checkpoint_is_read_with_is_refused_by_name(tmp_path):
-    content = {"callbacks": {"Mine": {"best": np.float64(1.0)}}}
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"callbacks": {"Mine": {"best": None}}}, path)  # what it keeps changes its type later
     with pytest.raises(UserError, match=r"trainer\.callbacks: the state_dict of Mine cannot go into .* float\(x\)"):
-        AtomicCheckpointIO().save_checkpoint(content, tmp_path / "last.ckpt")
-    assert not list(tmp_path.iterdir())
+        io.save_checkpoint({"callbacks": {"Mine": {"best": np.float64(1.0)}}}, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert torch.load(path, weights_only=True) == {"callbacks": {"Mine": {"best": None}}}

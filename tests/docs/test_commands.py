@@ -39,7 +39,7 @@ def check_training(overrides):
     exp = request.pop("exp", "")
     check_name(exp, experiments())
     chosen = {key: value for key, value in request.items() if not PLACEHOLDER.fullmatch(value) and key != "key"}
-    load_experiment(exp if exp in experiments() else "nav2d", [f"{key}={value}" for key, value in chosen.items()])
+    load_experiment(exp if exp in experiments() else "point_goal", [f"{key}={value}" for key, value in chosen.items()])
 
 
 def check_verb(verb, overrides):

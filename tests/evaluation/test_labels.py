@@ -1,6 +1,7 @@
 from matplotlib.colors import is_color_like
 
 from cmaml_pl.configuration.loading import arms
+from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.evaluation.labels import KNOWN, MOST_DRAWN, OTHER_COLOURS, choose, find_label, find_looks
 
 STUDY = [
@@ -32,6 +33,14 @@ def test_labels_are_words():
     assert find_label("random inner.method=trpo") == "random start, no limit inside"
     assert find_label("fomaml+trpo_lag+eta_off") == "first-order MAML + TRPO-Lagrangian + eta off"
     assert find_label("cmaml outer.lr=0.1") == "C-MAML, outer.lr=0.1"
+
+
+def test_every_method_has_words():
+    for name in INNER_METHODS.own:
+        assert name not in find_label(f"fomaml+{name}").split(" + ")
+        assert "inner.method" not in find_label(f"random inner.method={name}")
+    for name in OUTER_METHODS.own:
+        assert name not in find_label(f"{name}+cpo").split(" + ")
 
 
 def test_a_panel_has_the_arms_that_it_needs_most():

@@ -57,6 +57,23 @@ def test_a_network_like_the_gaussian_actors_gives_its_numbers_and_derivatives():
     torch.testing.assert_close(own.mean_std(features), gaussian.mean_std(features))
 
 
+class TwoAxes(Plain):
+    """A network for (samples, D) alone."""
+
+    def forward(self, x):
+        samples, _ = x.shape
+        loc, scale = super().forward(x)
+        return loc, scale.expand(samples, -1)
+
+
+def test_a_network_gets_samples_whatever_the_axes_of_the_observations_are():
+    actor, features = make_own_actor(f"{__name__}:TwoAxes", 3, 2, options={}, seed=0), both()[-1]
+    rows = actor.stacked(actor.vector().expand(4, -1), features)
+    torch.testing.assert_close(actor(features), rows)
+    torch.testing.assert_close(actor(features[0, 0]), (rows[0][0, 0], rows[1][0, 0]))
+    torch.testing.assert_close(actor.mean_std(features), rows[1].mean())
+
+
 def test_rows_do_not_mix_and_threads_change_no_bit():
     actor = make_own_actor(RESIDUAL, 3, 2, options={"width": 16}, seed=0)
     generator = torch.Generator().manual_seed(1)

@@ -38,6 +38,7 @@ OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo", "sien
 WORDS = {
     "fomaml": "first-order MAML",
     "fomaml_trpo": "first-order MAML with TRPO",
+    "maml": "second-order MAML",
     "reptile": "Reptile",
     "pooled": "pretraining",
     "trpo_lag": "TRPO-Lagrangian",
@@ -59,6 +60,7 @@ WORDS = {
     "inner.method=focops": "FOCOPS inside",
     "inner.method=p3o": "P3O inside",
     "inner.method=ppo_lag": "PPO-Lagrangian inside",
+    "inner.method=safemeta": "SafeMeta inside",
     "inner.method=trpo": "no limit inside",
     "tasks.observe_task=True": "sees the task",
     "tasks.observe_task=False": "does not see the task",

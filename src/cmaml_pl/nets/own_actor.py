@@ -36,8 +36,10 @@ class OwnActor(Actor):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """See Actor."""
-        loc, scale = self.network(self.normaliser(observation))
-        return loc, scale.expand_as(loc)
+        features = self.normaliser(observation)
+        loc, scale = self.network(features.reshape(-1, features.shape[-1]))
+        shape = (*features.shape[:-1], -1)
+        return loc.reshape(shape), scale.expand_as(loc).reshape(shape)
 
     def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """See Actor."""
@@ -62,7 +64,7 @@ class OwnActor(Actor):
     def mean_std(self, features: Tensor) -> Tensor:
         """See Actor."""
         with torch.no_grad():
-            scale: Tensor = self.network(features)[1]
+            scale: Tensor = self.network(features.reshape(-1, features.shape[-1]))[1]
         return scale.mean()
 
     def mask(self, part: str) -> Tensor | None:
@@ -144,8 +146,9 @@ def _find_fault(actor: OwnActor, x: Tensor, action_size: int) -> str | None:
     whole = torch.stack([given[0], given[1].expand_as(given[0])])
     if not (whole.isfinite().all() and (whole[1] > 0).all()):
         return "its means are not finite, or its standard deviations are not positive"
-    alone = torch.cat([torch.stack(actor(row[None])) for row in x], dim=1)
-    if not torch.allclose(alone, whole, atol=1e-4):
+    alone = torch.cat([torch.stack(actor(row[None, None])) for row in x], dim=2)  # [tasks, envs], as rollouts are
+    if not torch.allclose(alone[:, 0], whole, atol=1e-4):
         return "an observation's action depends on the other observations of the batch, or on chance"
+    actor.mean_std(x[None])
     actor.stacked(actor.vector().expand(2, -1), x.expand(2, -1, -1))  # torch.vmap says by itself what it cannot do
     return None

@@ -21,8 +21,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     disk, from which a file cannot be moved in one step.
     """
 
-    _readable = False
-
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Lightning's, with the checkpoints of earlier versions as this one would have written them."""
         return upgrade(super().load_checkpoint(path, *args, **kwargs))
@@ -35,9 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 checkpoints are not damaged.
         """
         path = Path(path)
-        if not self._readable:
-            _require_plain_states(checkpoint.get("callbacks", {}))
-            self._readable = True
+        _require_plain_states(checkpoint.get("callbacks", {}))  # each time, because a state may change its types
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
