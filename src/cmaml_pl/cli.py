@@ -31,6 +31,7 @@ from cmaml_pl.runs.checkpoints import restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import RUN_ID, prepare_run
 from cmaml_pl.studies.run import run_studies
+from cmaml_pl.studies.stops import REQUEUED_BY_STUDY
 from cmaml_pl.tracking.keys import require_wandb_key
 from cmaml_pl.tracking.sweeps import become_agent, create_sweep
 from cmaml_pl.tracking.wandb_logger import find_wandb_logger
@@ -158,7 +159,7 @@ def _exit_if_stopped(trainer: Trainer, folder: RunFolder) -> None:
     if stop.received == stop.requeue_signal:
         if logger is not None:
             logger.experiment.finish(exit_code=128 + stop.received)  # now: SLURM may end this process when it requeues
-        if refusal := requeue_slurm_job():
+        if REQUEUED_BY_STUDY not in os.environ and (refusal := requeue_slurm_job()):
             print(f"SLURM does not requeue the job: {refusal}", file=sys.stderr)
     sys.exit(128 + stop.received)
 

@@ -151,7 +151,33 @@ def test_a_signal_reaches_the_trainings_which_save_and_end(number, study, tmp_pa
         assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 3
         assert f"Stopped by {number.name}. Go on with" in log.read_text()
     assert signal.getsignal(number) == signal.SIG_DFL
-    assert requeued is None or set(requeued.read_text().splitlines()) == {"requeue 4711"}
+    assert requeued is None or requeued.read_text() == "requeue 4711\n"  # once for all trainings
+
+
+def test_slurms_signal_during_the_evaluation_requeues_the_job(study, tmp_path, slurm):
+    def interrupt():
+        while not (tmp_path / "runs/nav2d/study-cmaml/evaluation").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    many = "steps=100000"  # so that it does not end before
+    printed = study("exp=nav2d", "arms=[cmaml]", "seeds=0", many, code=128 + signal.SIGUSR1)
+    thread.join()
+    assert "Stopped by SIGUSR1. The same command goes on." in printed
+    assert slurm.read_text() == "requeue 4711\n"
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_run_that_has_done_more_or_has_other_settings_is_not_taken_for_the_one_that_is_asked_for(study, tmp_path):
+    command = ["exp=nav2d", "arms=[cmaml]", "seeds=0", "part=1/1"]
+    study(*command)
+    assert "cmaml-s0: complete before" in study(*command)
+    more = study(*command, "train.meta_iterations=1", code=1)
+    assert "failed: runs/nav2d/cmaml-s0 has done 2 of 1 meta-iterations: set run.dir, or remove the folder" in more
+    other = study(*command, "inner.cost_limit=3", code=1)
+    assert re.search(r"inner\.cost_limit is 3.*In a study, run\.dir=FOLDER starts new runs\.", other)
 
 
 def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
@@ -163,10 +189,10 @@ def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
             time.sleep(0.02)
         begun.process.kill()
         begun.process.wait()
-    # if its training is still there, the study waits for it
-    printed = cmaml(*command, "train.meta_iterations=4", cwd=tmp_path)
-    assert re.search(r" 1/1  cmaml-s0: (\d+ s|complete before)\n", printed)
-    assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 4
+    more = done(folder) + 10  # its training was sent SIGTERM and ends; if it is still there, the study waits for it
+    printed = cmaml(*command, f"train.meta_iterations={more}", cwd=tmp_path)
+    assert re.search(r" 1/1  cmaml-s0: \d+ s\n", printed)
+    assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) == more
     ends = done(folder)
     time.sleep(0.5)
     assert done(folder) == ends
@@ -177,6 +203,8 @@ def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
     [
         ("study takes study=NAME, one of", "study"),
         ("Did you mean seeds?", "study exp=nav2d sedes=[1]"),
+        ("study has no key study.foo. Did you mean study?", "study study.foo=1 exp=nav2d"),
+        ("study is [], but must name one or several", "study study=[]"),
         ("Did you mean tasks.train?", "study exp=nav2d tasks.trian=3"),
         ("There is no arm 'mmal'. Did you mean maml?", "study exp=nav2d arms=[mmal]"),
         ("jobs is 0, but must be a whole number, at least 1", "study exp=nav2d jobs=0"),
@@ -192,8 +220,11 @@ def test_bad_input_exits_with_two_and_starts_nothing(message, command, tmp_path)
 
 
 def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(study, tmp_path):
-    (tmp_path / "one.yaml").write_text("exp: nav2d\narms: [cmaml]\nseeds: [0]\nclaims: [{arm: cmaml, against: 9}]")
+    (tmp_path / "one.yaml").write_text(
+        "exp: nav2d\narms: [cmaml]\nseeds: [0]\nclaims: [{arm: cmaml, against: 9}, {arm: cmaml, against: 9, step: 2}]"
+    )
     printed = study("study=[one.yaml]", "steps=1", "scale=quick", "out=pages")
+    assert "claims left out, about other arms or later steps: 1\n" in printed
     assert "pages/index.html" in printed
     page = (tmp_path / "pages/index.html").read_text()
     assert page.count("A trial of the pipeline") == 1

@@ -99,5 +99,12 @@ def test_a_verdict_in_words():
     assert verdict_in_words(holds, trial=False) == "holds"
     assert verdict_in_words(open_, trial=False) == "undecided: 7 seeds in all would probably decide it"
     assert verdict_in_words(open_, trial=True) == "undecided: only a trial"
-    assert "several seeds" in verdict_in_words(Verdict(UNDECIDED, UNKNOWN, UNKNOWN, 1.0, 1.0, 1, None), trial=False)
+    no_yardstick = Verdict(UNDECIDED, UNKNOWN, UNKNOWN, 1.0, 1.0, 0, None)
+    assert verdict_in_words(no_yardstick, trial=False).endswith(
+        "there are no numbers for it; a score needs its yardstick"
+    )
+    not_finite = Verdict(UNDECIDED, UNKNOWN, UNKNOWN, 1.0, 1.0, 3, None)
+    assert verdict_in_words(not_finite, trial=False) == "undecided: a number is not finite"
+    one_seed = Estimate(1.0, math.nan, math.nan)
+    assert "several seeds" in verdict_in_words(Verdict(UNDECIDED, one_seed, one_seed, 1.0, 1.0, 1, None), trial=False)
     assert "too few" in verdict_in_words(Verdict(UNDECIDED, known, known, math.nan, 1.0, 3, None), trial=False)

@@ -43,6 +43,16 @@ def test_effects_far_beyond_and_without_any_variation_have_the_smallest_p_value(
     assert p_values(Sample(np.full((3, 4), 1.0), 1.0)) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("bad", [[math.nan], [math.inf], [-math.inf], [math.inf, -math.inf]])
+def test_an_effect_that_is_not_finite_leaves_its_claim_undecided_and_no_other(bad):
+    effects = np.full((3, 4), 5.0)
+    effects[1, : len(bad)] = bad
+    odd, sound = judge([Sample(effects, 1.0), Sample(np.full((3, 4), 5.0), 1.0)])
+    assert (odd.verdict, odd.p_holds, odd.p_fails, odd.seeds, odd.seeds_needed) == (UNDECIDED, 1.0, 1.0, 3, None)
+    assert math.isnan(odd.effect.value)
+    assert sound.verdict == HOLDS
+
+
 @pytest.mark.parametrize(
     ("p", "levels"),
     [

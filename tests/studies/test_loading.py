@@ -1,3 +1,6 @@
+import itertools
+from collections import defaultdict
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -21,10 +24,13 @@ def test_every_study_of_the_package_is_sound_and_claims_something(name):
     assert study.command == f"cmaml study study={name}"
 
 
-def test_all_studies_of_one_experiment_share_their_runs():
-    shared = [study for study in load(study="all") if study.exp == "nav2d"]
-    assert len(shared) > 2
-    assert len({(tuple(study.seeds), study.steps, tuple(study.overrides)) for study in shared}) == 1
+def test_studies_of_the_package_that_share_a_run_train_it_alike():
+    runs = defaultdict(list)
+    for study in load(study="all"):
+        for label, seed in itertools.product(study.labels, study.seeds):
+            runs[study.exp, label, seed].append(study.overrides)
+    assert max(map(len, runs.values())) > 2
+    assert all(overrides == found[0] for found in runs.values() for overrides in found)
 
 
 def test_a_command_makes_a_study_of_its_own_and_its_defaults():
@@ -41,6 +47,50 @@ def test_a_command_is_stronger_than_the_file_and_claims_about_arms_that_it_leave
     assert study.seeds == [1, 2]
     assert study.config("cmaml").tasks.train == 1300
     assert [claim.against for claim in study.claims] == ["random", "pretrain", "limit"]
+
+
+def test_claims_beyond_the_steps_of_a_command_are_dropped_and_counted():
+    whole, short = load(study="nav2d")[0], load(study="nav2d", steps=3)[0]
+    assert (short.steps, short.left_out, whole.left_out) == (3, 1, 0)
+    assert short.claims == [claim for claim in whole.claims if claim.step <= 3]
+    assert all(study.steps == 3 for study in load(study="all", steps=3))
+
+
+def test_claims_about_the_arms_that_a_file_has_by_default_are_dropped_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("exp: nav2d\nclaims: [{arm: maml, against: 1}, {arm: cmaml, against: 1}]")
+    (study,) = load(study="mine.yaml", arms=["cmaml"])
+    assert ([claim.arm for claim in study.claims], study.left_out) == (["cmaml"], 1)
+
+
+def test_a_key_that_one_method_lacks_is_told_with_its_arm():
+    with pytest.raises(UserError, match=r"^arm safemeta: There is no key outer\.passes"):
+        load(["outer.passes=1"], exp="nav2d", arms=["cmaml", "safemeta"])
+    with pytest.raises(UserError, match=r"^There is no key outer\.pases"):
+        load(["outer.pases=1"], exp="nav2d", arms=["cmaml", "maml"])
+
+
+@pytest.mark.parametrize("name", ["random", "meta_policy", "limit"])
+def test_an_arm_has_no_name_that_a_claim_understands_otherwise(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.yaml").write_text("inner: {steps: 2}")
+    with pytest.raises(UserError, match=f"arms of the study has {name}, .*rename the file"):
+        load(exp="nav2d", arms=["cmaml", f"{name}.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("claims: [{arm: cmaml, against: [maml]}]", r"claims\[0\]\.against is \['maml'\]"),
+        ("claims: [{arm: cmaml, against: {a: 1}}]", r"claims\[0\]\.against is \{'a': 1\}"),
+        ("arms: 3", r"arms of mine\.yaml has a wrong value"),
+    ],
+)
+def test_a_file_is_checked_also_where_the_command_sets_the_arms(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\n{content}")
+    with pytest.raises(UserError, match=message):
+        load(study="mine.yaml", arms=["cmaml"])
 
 
 def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
@@ -111,6 +161,7 @@ def test_a_bad_file_is_told_with_its_key_before_anything_is_started(content, tmp
         ({}, "study takes study=NAME, one of half_cheetah_velocity"),
         ({"study": "nva2d"}, r"There is no study 'nva2d'\. Did you mean nav2d\? The studies are:"),
         ({"study": ["nav2d", "point_goal"], "exp": "nav2d"}, "exp cannot be set for several studies"),
+        ({"study": []}, "study is \\[\\], but must name one or several"),
         ({"study": "nowhere.yaml"}, "nowhere.yaml does not exist"),
     ],
 )

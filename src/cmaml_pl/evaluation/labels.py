@@ -100,6 +100,11 @@ def find_label(method: str) -> str:
     return ", ".join([label, *(WORDS.get(key, key) for key in keys)])
 
 
+def steps_in_words(step: int) -> str:
+    """How often a policy has adapted, in words."""
+    return "before adaptation" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+
+
 def choose(methods: Sequence[str]) -> tuple[dict[str, Look], dict[str, Look]]:
     """The arms that a panel has room for, and those that are left to the tables."""
     looks = list(find_looks(methods).items())

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cmaml_pl.envs.drawing import Frame, Painter, open_painter
 from cmaml_pl.envs.engine import EngineEnv
+from cmaml_pl.evaluation.labels import steps_in_words
 from cmaml_pl.evaluation.traces import Trace
 
 MOST_FRAMES = 100
@@ -58,7 +59,7 @@ def _frame(painter: Painter, trace: Trace, t: int) -> Frame:
 
 def _label(frame: Frame, step: int) -> Frame:
     """The frame with a line above it that says how often its policy has adapted."""
-    words = "before adaptation" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+    words = steps_in_words(step)
     canvas = Image.new("RGB", (frame.shape[1], frame.shape[0] + 2 * FONT_SIZE), "white")
     canvas.paste(Image.fromarray(frame), (0, 2 * FONT_SIZE))
     font = ImageFont.load_default(FONT_SIZE)

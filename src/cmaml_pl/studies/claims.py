@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from cmaml_pl.evaluation.labels import find_label
+from cmaml_pl.evaluation.labels import find_label, steps_in_words
 from cmaml_pl.evaluation.meta_test import LEARNED
 from cmaml_pl.evaluation.report import Evaluation, Part
 from cmaml_pl.evaluation.rows import Row, by_arm_and_step
@@ -32,8 +32,8 @@ def find_sample(
 ) -> Sample:
     """The effects of seeds and tasks that decide a claim, paired where it is about two arms.
 
-    The largest mean cost over the steps is that at the step where it is largest, for each arm its own: near the truth
-    another step has it rarely, so that to first order its deviation is the one of that step.
+    The largest mean cost over the steps is that at the step where it is largest, for each arm its own. The step is
+    chosen by the estimated means. To first order this choice does not change the variance.
 
     Args:
         claim: the claim.
@@ -75,7 +75,7 @@ def find_sample(
 def in_words(claim: Claim, *, last: int) -> str:
     """A claim as a sentence."""
     step = last if claim.step is None else claim.step
-    when = "before adaptation" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+    when = steps_in_words(step)
     what = {
         "over_limit": f"share of tasks over their limit {when}",
         "worst_cost": f"largest mean cost over steps 0 to {step}",
@@ -95,6 +95,10 @@ def verdict_in_words(verdict: Verdict, *, trial: bool) -> str:
         return verdict.verdict
     if trial:
         return f"{UNDECIDED}: only a trial"
+    if verdict.seeds == 0:
+        return f"{UNDECIDED}: there are no numbers for it; a score needs its yardstick"
+    if math.isnan(verdict.effect.value):
+        return f"{UNDECIDED}: a number is not finite"
     if verdict.seeds < 2:
         return f"{UNDECIDED}: it needs several seeds"
     if verdict.seeds_needed is None:

@@ -57,8 +57,9 @@ class Study:
         overrides: key=value for all trainings.
         question: one sentence for the report.
         claims: what is to be decided.
-        trial: whether it only tries the pipeline: it then has no verdicts. No key of a file, like the next.
+        trial: whether it only tries the pipeline: it then has no verdicts. No key of a file, like the next two.
         command: that repeats it.
+        left_out: number of claims of its file that a command with fewer arms or steps leaves out.
     """
 
     exp: str
@@ -73,6 +74,7 @@ class Study:
     claims: list[Claim] = field(default_factory=list)
     trial: bool = False
     command: str = ""
+    left_out: int = 0
 
     @property
     def labels(self) -> list[str]:

@@ -49,8 +49,13 @@ class Sample:
 
     @property
     def decidable(self) -> bool:
-        """Whether there are the two seeds that are needed to say something about others."""
-        return min(self.effects.shape) > 1
+        """Whether there are the two seeds that are needed to say something about others, with finite effects."""
+        return min(self.effects.shape) > 1 and self.finite
+
+    @property
+    def finite(self) -> bool:
+        """Whether all effects are finite: a return may be NaN, and a limit infinite."""
+        return bool(np.isfinite(self.effects).all())
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     """The verdicts on all claims of a study, with Holm's correction for their number in each direction.
 
     Each direction has the error ERROR in the whole study (Holm 1979), as the two ends of 95 % intervals have. A claim
-    without two seeds counts, and stays undecided.
+    without two seeds, or with an effect that is not finite, counts and stays undecided.
     """
     both = [p_values(sample) if sample.decidable else (1.0, 1.0) for sample in samples]
     holds, fails = ([pair[i] for pair in both] for i in (0, 1))
@@ -97,7 +102,8 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
 
 def _verdict(sample: Sample, p_holds: float, p_fails: float, of_holds: float, of_fails: float) -> Verdict:
     """Of one claim, from its p values and the levels at which they are tested."""
-    seeds, mean = len(sample.effects), float(sample.effects.mean()) if sample.effects.size else math.nan
+    known = sample.effects.size and sample.finite
+    seeds, mean = len(sample.effects), float(sample.effects.mean()) if known else math.nan
     if not sample.decidable:
         unknown = Estimate(mean, math.nan, math.nan)
         return Verdict(UNDECIDED, unknown, unknown if seeds else UNKNOWN, p_holds, p_fails, seeds, None)

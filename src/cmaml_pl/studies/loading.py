@@ -1,5 +1,6 @@
 """Reads studies from conf/study, from files of the user's own and from commands, and checks them."""
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,6 +15,7 @@ from cmaml_pl.bounds import check_bounds
 from cmaml_pl.configuration.loading import check_name, conf_file, experiments, own_name, read_yaml, studies
 from cmaml_pl.configuration.merging import writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Claim, Study
 
@@ -26,7 +28,7 @@ SET_BY_THE_STUDY = ("arm", "seed", "run.id", "run.resume")
 ALL = "all"
 """In place of the names of all studies in conf/study."""
 
-NO_KEYS = ("trial", "command")
+NO_KEYS = ("trial", "command", "left_out")
 """Fields of a study that are no keys of a file."""
 
 QUICK = "quick"
@@ -52,6 +54,8 @@ def load_studies(request: Mapping[str, Any], overrides: Sequence[str]) -> list[S
             f"study takes study=NAME, one of {', '.join(studies())}, or exp=NAME, one of {', '.join(experiments())}."
         )
     names = studies() if named == ALL else named if isinstance(named, ListConfig) else [named]
+    if not names:
+        raise UserError(f"study is [], but must name one or several of {', '.join(studies())}, or YAML files.")
     if len(names) > 1 and "exp" in given:
         raise UserError("exp cannot be set for several studies: each file names its own.")
     quick, found = request.get("scale") == QUICK, []
@@ -74,9 +78,15 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     where = "the study" if name is None else str(conf_file("study", name))
     content: dict[str, Any] = {} if name is None else {str(k): v for k, v in read_yaml(Path(where)).items()}
     study = _read({**content, **given}, where)
-    if "arms" in given:  # nothing is claimed about arms that the command leaves out
-        left_out = {own_name("arm", str(arm)) for arm in content.get("arms", [])} - set(study.labels)
-        study = replace(study, claims=[claim for claim in study.claims if not {claim.arm, claim.against} & left_out])
+    # nothing is claimed about arms and steps that the command leaves out
+    missing = [label for label in _read({"exp": "", **content}, where).labels if label not in study.labels]
+    last = study.steps if "steps" in given else math.inf
+    kept = [
+        claim
+        for claim in study.claims
+        if claim.arm not in missing and claim.against not in missing and (claim.step or 0) <= last
+    ]
+    study = replace(study, claims=kept, left_out=len(study.claims) - len(kept))
     study = replace(study, overrides=[*study.overrides, *overrides])
     study = replace(study, name=study.name or (own_name("study", name) if name else _joined(study)))
     check_name(study.name, f"name of {where} is {study.name!r}, but")
@@ -125,9 +135,27 @@ def _check(study: Study, where: str) -> None:
     for key, values in (("arms", study.labels), ("seeds", study.seeds)):
         if not values or len(set(values)) < len(values):
             raise UserError(f"{key} of {where} is {list(values)}, but must name one or several, each once.")
-    configs = [study.config(arm) for arm in study.arms]
+    reserved = [label for label in study.labels if label in (RANDOM, META_POLICY, LIMIT)]
+    if reserved:
+        raise UserError(f"arms of {where} has {reserved[0]}, which means something else in against: rename the file.")
+    configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))
+
+
+def _load_configs(study: Study) -> list[Config]:
+    """The configurations of all arms; an error that is not the same for all names its arm."""
+    configs, errors = [], {}
+    for arm, label in zip(study.arms, study.labels, strict=True):
+        try:
+            configs.append(study.config(arm))
+        except UserError as error:
+            errors[label] = str(error)
+    if errors:
+        label, message = next(iter(errors.items()))
+        shared = len(errors) == len(study.arms) and len(set(errors.values())) == 1
+        raise UserError(message if shared else f"arm {label}: {message}")
+    return configs
 
 
 def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> None:

@@ -23,7 +23,7 @@ VERDICTS_NOTE = (
 
 ARMS_NOTE = (
     "Means with 95 % intervals over seeds and held-out tasks. Step 0 is before adaptation. The largest mean cost is "
-    "over all steps. Training is of one seed, without validation."
+    "over all steps. Training: steps and seconds of one seed, without validation."
 )
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
+from cmaml_pl.distributed.slurm import find_requeue_signal, requeue_slurm_job
 from cmaml_pl.distributed.threads import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
@@ -19,7 +20,8 @@ from cmaml_pl.studies.claims import in_words, judge_claims, verdict_in_words
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.loading import QUICK, load_studies
 from cmaml_pl.studies.report import Result, write_index, write_result
-from cmaml_pl.studies.training import StopRequest, list_trainings, run_folder, train_all
+from cmaml_pl.studies.stops import StopRequest, stopping_at_requeue_signal
+from cmaml_pl.studies.training import list_trainings, run_folder, train_all
 
 KEYS = ("study", "exp", "arms", "seeds", "steps", "jobs", "part", "out", "scale", "quiet")
 """Of a command; all other keys are those of the trainings."""
@@ -28,7 +30,8 @@ KEYS = ("study", "exp", "arms", "seeds", "steps", "jobs", "part", "out", "scale"
 def run_studies(overrides: Sequence[str], console: Console) -> None:
     """Run the studies that a command asks for, one after the other.
 
-    Exits with code 1 if a training failed, and with 128 + the signal's number if a signal stopped the trainings.
+    Exits with code 1 if a training failed, and with 128 + the signal's number if a signal stopped the study. SLURM's
+    signal that the job's time is nearly over also requeues the job.
 
     Args:
         overrides: key=value; those whose key is not in KEYS are for all trainings.
@@ -42,11 +45,14 @@ def run_studies(overrides: Sequence[str], console: Console) -> None:
     share = None if part is None else _parse_part(str(part))
     studies = load_studies(request, others)
     console = Console(quiet=True) if request["quiet"] else console
-    try:
-        results = [_run(study, jobs, share, console) for study in studies]
-    except StopRequest as stop:
-        print(f"Stopped by {stop.number.name}. The same command goes on.", file=sys.stderr)
-        sys.exit(128 + stop.number)
+    with stopping_at_requeue_signal():
+        try:
+            results = [_run(study, jobs, share, console) for study in studies]
+        except StopRequest as stop:
+            print(f"Stopped by {stop.number.name}. The same command goes on.", file=sys.stderr)
+            if stop.number == find_requeue_signal() and (refusal := requeue_slurm_job()):
+                print(f"SLURM does not requeue the job: {refusal}", file=sys.stderr)
+            sys.exit(128 + stop.number)
     complete = [result for result in results if isinstance(result, Result)]
     if complete and (len(studies) > 1 or out):
         console.print(f"  {write_index(complete, Path(str(out or 'report')))}", soft_wrap=True)
@@ -57,9 +63,11 @@ def run_studies(overrides: Sequence[str], console: Console) -> None:
 def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The values of KEYS, and the overrides for the trainings."""
     others = [item for item in overrides if item.partition("=")[0] not in KEYS]
-    for key in map(str, parse_overrides(others)):
-        if key not in {field.name for field in fields(Config)}:
-            raise UserError(f"study has no key {key}.{did_you_mean(key, KEYS)} It takes {', '.join(KEYS)}.")
+    for item in others:
+        for section in map(str, parse_overrides([item])):
+            if section not in {field.name for field in fields(Config)}:
+                key, hint = item.partition("=")[0], did_you_mean(section, KEYS)
+                raise UserError(f"study has no key {key}.{hint} It takes {', '.join(KEYS)}.")
     given = parse_overrides([item for item in overrides if item not in others])
     request = {key: find_value(given, key) for key in KEYS}
     jobs = request["jobs"]
@@ -82,6 +90,8 @@ def _run(study: Study, jobs: int | None, share: tuple[int, int] | None, console:
         f"{study.name}: {len(study.arms)} arms, {len(study.seeds)} seeds{which}, {jobs} at once: {study.folder}",
         soft_wrap=True,
     )
+    if study.left_out:
+        console.print(f"  claims left out, about other arms or later steps: {study.left_out}")
     failures = train_all(study, mine, jobs=jobs, console=console)
     if failures:
         missing = ", ".join(training.run_id for training in failures)

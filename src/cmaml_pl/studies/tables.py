@@ -1,6 +1,5 @@
 """The tables of a study's report: its verdicts, and what all arms did."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.evaluation.labels import find_label
 from cmaml_pl.evaluation.meta_test import LEARNED
 from cmaml_pl.evaluation.report import Evaluation
@@ -89,10 +89,10 @@ def _training_effort(evaluation: Evaluation) -> dict[str, str]:
 def _effort(metrics: Path) -> tuple[float, float]:
     """Environment steps of a run, and the seconds that they took with their updates, without validation."""
     before, seconds = 0.0, 0.0
-    with metrics.open(newline="", encoding="utf-8") as file:
-        for line in csv.DictReader(file):
-            steps = float(line["throughput/env_steps"])
-            seconds += (steps - before) / float(line["throughput/env_steps_per_s"])
+    for line in read_metrics(metrics):
+        steps, speed = line.get("throughput/env_steps"), line.get("throughput/env_steps_per_s")
+        if steps and speed:
+            seconds += (steps - before) / speed
             before = steps
     return before, seconds
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,20 +25,13 @@ from cmaml_pl.errors import UserError
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import AUTO, FREE_ON_RESUME, prepare_run
 from cmaml_pl.studies.definition import Study
+from cmaml_pl.studies.stops import REQUEUED_BY_STUDY, StopRequest, handling
 
 PAUSE = 0.1
 """Seconds between two looks at the running processes."""
 
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: which signal a process gets when the one that started it dies."""
-
-
-class StopRequest(Exception):
-    """A signal has stopped the trainings."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.number = number
 
 
 @dataclass(frozen=True)
@@ -114,7 +107,7 @@ def train_all(study: Study, trainings: Sequence[Training], *, jobs: int, console
     """
     board = _Board(deque(trainings))
     (study.folder / "logs").mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
+    environment = {**os.environ, REQUEUED_BY_STUDY: "1", **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
     with _passing_signals_on(board):
         while board.running or (board.waiting and board.stop is None):
             for training, running in list(board.running.items()):
@@ -146,14 +139,16 @@ def _begin(
     try:
         config, _, checkpoint = prepare_run(training.arguments)
     except UserError as error:
-        _settle(board, training, (str(error), ""), total, console)
+        _settle(board, training, (f"{error} In a study, run.dir=FOLDER starts new runs.", ""), total, console)
         return
     if checkpoint and (changed := _changed(config, study, training)):
         console.print(
             escape(f"  {training.run_id} keeps the settings that it was begun with: {changed}"), soft_wrap=True
         )
-    if checkpoint and checkpoint.iterations >= config.train.meta_iterations:
-        _settle(board, training, (None, "complete before"), total, console)
+    done, asked = checkpoint.iterations if checkpoint else 0, config.train.meta_iterations
+    if checkpoint and done >= asked:
+        beyond = f"{folder.path} has done {done} of {asked} meta-iterations: set run.dir, or remove the folder"
+        _settle(board, training, (beyond if done > asked else None, "complete before"), total, console)
         return
     log = study.folder / "logs" / f"{training.run_id}.log"
     with log.open("ab") as output:
@@ -233,12 +228,5 @@ def _passing_signals_on(board: _Board) -> Iterator[None]:
                 running.process.send_signal(number)
 
     requeue = find_requeue_signal()
-    numbers = [signal.SIGINT, signal.SIGTERM, *([requeue] if requeue else [])]
-    before: dict[signal.Signals, Callable[..., object] | int | None] = {
-        number: signal.signal(number, stop) for number in numbers
-    }
-    try:
+    with handling([signal.SIGINT, signal.SIGTERM, *([requeue] if requeue else [])], stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
