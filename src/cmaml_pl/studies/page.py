@@ -1,6 +1,7 @@
 """A page of HTML that needs no other file, no network and no JavaScript."""
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -20,6 +21,7 @@ pre { background: var(--box); padding: .7rem 1rem; border-radius: 6px; overflow-
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td:first-child { min-width: 9rem; }
+small { color: var(--soft); white-space: nowrap; }
 .small { color: var(--soft); font-size: .85rem; }
 .warning { border-left: 4px solid #d97706; padding: .5rem 1rem; background: var(--box); }
 """
@@ -41,11 +43,17 @@ def render(tag: str, text: str, style: str = "") -> str:
 
 
 def render_table(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line names the columns."""
+    """A table whose first line names the columns. An interval stands below its mean."""
     head, *rows = (
-        f"<tr>{''.join(render('td' if i else 'th', cell) for cell in line)}</tr>" for i, line in enumerate(lines)
+        f"<tr>{''.join(_render_cell(cell) if i else render('th', cell) for cell in line)}</tr>"
+        for i, line in enumerate(lines)
     )
     return f'<div class="wide"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _render_cell(text: str) -> str:
+    found = re.fullmatch(r"(\S+) (\[.+\])", text)
+    return f"<td>{escape(found[1])}<br><small>{escape(found[2])}</small></td>" if found else render("td", text)
 
 
 def render_picture(path: Path, words: str) -> str:
