@@ -1,7 +1,7 @@
 """The interface of outer methods, which move the initialisation after the tasks of a meta-batch have adapted."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,14 +13,33 @@ from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
-from cmaml_pl.math.natural_gradient import natural_step
+from cmaml_pl.math.natural_gradient import natural_step, rowwise_gradient
 from cmaml_pl.nets.networks import Actor
-from cmaml_pl.rollout.task_data import TaskData, gather, pool
+from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
 
 
 def first_order(gradient: Tensor) -> Tensor:
     """The PullBack of first-order methods: d theta^p / d theta is taken as the identity."""
     return gradient
+
+
+def task_gradients(
+    loss: Callable[[Tensor, TaskData, slice], Tensor], theta: Tensor, data: TaskData, threads: RowThreads
+) -> Tensor:
+    """The gradient of each task's loss at its own row of `theta`, (tasks, P).
+
+    Args:
+        loss: of some tasks, which are a part of all: their parameters, (part, P), their data, and the part -> (part,).
+        theta: (tasks, P).
+        data: of all tasks.
+        threads: share the tasks.
+    """
+
+    def gradient(part: slice) -> Tensor:
+        rows = select(data, part)
+        return rowwise_gradient(lambda x: loss(x, rows, part), theta[part])[1]
+
+    return torch.cat(threads.map(gradient, len(theta)))
 
 
 @dataclass(frozen=True)

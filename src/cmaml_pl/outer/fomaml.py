@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import clipped_surrogate, lagrangian_advantage, likelihood_ratio
-from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import Actor
-from cmaml_pl.outer.base import MetaGoal, MetaLearner
-from cmaml_pl.rollout.task_data import select
+from cmaml_pl.outer.base import MetaGoal, MetaLearner, task_gradients
+from cmaml_pl.rollout.task_data import TaskData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +34,15 @@ class FOMAML(MetaLearner):
     clip: float | None = bounded(None, above=0)
 
     def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
-        return task_gradients(actor, goal, threads, clip=self.clip)
+        return lagrangian_gradients(actor, goal, threads, clip=self.clip)
 
 
-def task_gradients(actor: Actor, goal: MetaGoal, threads: RowThreads, *, clip: float | None = None) -> Tensor:
+def lagrangian_gradients(actor: Actor, goal: MetaGoal, threads: RowThreads, *, clip: float | None = None) -> Tensor:
     """Grad L_p of FOMAML at the adapted parameters, (tasks, P)."""
+    advantages = lagrangian_advantage(goal.post, goal.weight)
 
-    def gradient(part: slice) -> Tensor:
-        data = select(goal.post, part)
-        advantage = lagrangian_advantage(data, goal.weight[part])
+    def loss(x: Tensor, post: TaskData, part: slice) -> Tensor:
+        ratio, advantage = likelihood_ratio(actor, x, post), advantages[part]
+        return -((ratio * advantage).mean(dim=1) if clip is None else clipped_surrogate(ratio, advantage, clip))
 
-        def loss(x: Tensor) -> Tensor:
-            ratio = likelihood_ratio(actor, x, data)
-            return -((ratio * advantage).mean(dim=1) if clip is None else clipped_surrogate(ratio, advantage, clip))
-
-        return rowwise_gradient(loss, goal.adapted[part])[1]
-
-    return torch.cat(threads.map(gradient, len(goal.adapted)))
+    return task_gradients(loss, goal.adapted, goal.post, threads)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.outer.base import MetaBatch, TrustRegionLearner
-from cmaml_pl.outer.fomaml import task_gradients
+from cmaml_pl.outer.fomaml import lagrangian_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,5 +32,5 @@ class FOMAMLTRPO(TrustRegionLearner):
 
     def direction(self, actor: Actor, theta: Tensor, batch: MetaBatch) -> Tensor:
         """See OuterMethod.direction."""
-        means = [task_gradients(actor, goal, batch.threads).mean(dim=0) for goal in batch.goals]
+        means = [lagrangian_gradients(actor, goal, batch.threads).mean(dim=0) for goal in batch.goals]
         return self.learned(actor, torch.stack(means).mean(dim=0))

@@ -11,10 +11,10 @@ from cmaml_pl.inner.linearised import reach_where_free, solve_products
 from cmaml_pl.inner.trust_region import surrogate
 from cmaml_pl.math.advantages import spread, standardise
 from cmaml_pl.math.cpo_dual import Case, solve
-from cmaml_pl.math.natural_gradient import line_search, rowwise_gradient
+from cmaml_pl.math.natural_gradient import line_search
 from cmaml_pl.nets.networks import Actor
-from cmaml_pl.outer.base import MetaBatch, TrustRegionLearner
-from cmaml_pl.rollout.task_data import TaskData, gather, pool, select
+from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner, task_gradients
+from cmaml_pl.rollout.task_data import gather, pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,10 @@ class MetaCPO(TrustRegionLearner):
         c = (ranks.mean(post.episode_cost) - ranks.mean(post.cost_limit)) / unit
 
         signals = (post.reward_signal, standardise(post.cost_advantage, sigma.expand(len(goal.adapted))))
-        rows = [surrogate_gradient(actor, goal.adapted, post, signal, batch.threads) for signal in signals]
-        g, b = (self.learned(actor, ranks.mean(gradient))[None] for gradient in rows)
+        g, b = (
+            self.learned(actor, ranks.mean(surrogate_gradients(actor, goal, signal, batch.threads)))[None]
+            for signal in signals
+        )
         problem = solve_products(region.fisher(actor, old, states), g, b, c[None], iterations=region.cg_iterations)
         solution = solve(problem.q, problem.r, problem.s, problem.c, max_kl=region.max_kl)
         step = problem.step(solution.along_reward, solution.along_cost)
@@ -74,11 +76,8 @@ class MetaCPO(TrustRegionLearner):
         return (old - new)[0]
 
 
-def surrogate_gradient(actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, threads: RowThreads) -> Tensor:
-    """The gradient of E[ratio * advantage] at `theta`, which collected `data`, for each task, (tasks, P)."""
-
-    def gradient(part: slice) -> Tensor:
-        rows = select(data, part)
-        return rowwise_gradient(lambda x: surrogate(actor, x, rows, advantage[part]), theta[part])[1]
-
-    return torch.cat(threads.map(gradient, len(theta)))
+def surrogate_gradients(actor: Actor, goal: MetaGoal, advantage: Tensor, threads: RowThreads) -> Tensor:
+    """The gradient of each task's E[ratio * advantage] at the adapted parameters, (tasks, P)."""
+    return task_gradients(
+        lambda x, post, part: surrogate(actor, x, post, advantage[part]), goal.adapted, goal.post, threads
+    )

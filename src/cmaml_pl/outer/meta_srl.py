@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.inner.base import mean_kl
-from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import Actor
-from cmaml_pl.outer.base import MetaGoal, MetaLearner
-from cmaml_pl.rollout.task_data import select
+from cmaml_pl.outer.base import MetaGoal, MetaLearner, task_gradients
+from cmaml_pl.rollout.task_data import TaskData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +36,7 @@ class MetaSRL(MetaLearner):
         return False
 
     def _gradients(self, actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
-        def gradient(part: slice) -> Tensor:
-            post = select(goal.post, part)  # was collected by pi^p
-            return rowwise_gradient(lambda x: mean_kl(actor, x, post), theta.expand(len(post.action), -1))[1]
+        def loss(x: Tensor, post: TaskData, part: slice) -> Tensor:
+            return mean_kl(actor, x, post)  # pi^p collected `post`
 
-        return torch.cat(threads.map(gradient, len(goal.adapted)))
+        return task_gradients(loss, theta.expand(len(goal.adapted), -1), goal.post, threads)

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.math.gaussian import gaussian_log_prob
-from cmaml_pl.math.natural_gradient import rowwise_gradient
 from cmaml_pl.nets.networks import Actor
-from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner
+from cmaml_pl.outer.base import MetaBatch, MetaGoal, TrustRegionLearner, task_gradients
 from cmaml_pl.outer.safety import safety_gradient
-from cmaml_pl.rollout.task_data import select
+from cmaml_pl.rollout.task_data import TaskData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +40,8 @@ class SafeMeta(TrustRegionLearner):
 def score_gradient(actor: Actor, theta: Tensor, goal: MetaGoal, threads: RowThreads) -> Tensor:
     """E_post[A_r grad log pi_theta(a|s)] at the meta-parameters `theta`, (P,), for each task, (tasks, P)."""
 
-    def gradient(part: slice) -> Tensor:
-        post = select(goal.post, part)
+    def value(x: Tensor, post: TaskData, part: slice) -> Tensor:
+        log_prob = gaussian_log_prob(*actor.stacked(x, post.features), post.action)
+        return (log_prob * post.reward_signal).mean(dim=1)
 
-        def value(x: Tensor) -> Tensor:
-            return (gaussian_log_prob(*actor.stacked(x, post.features), post.action) * post.reward_signal).mean(dim=1)
-
-        return rowwise_gradient(value, theta.expand(len(post.action), -1))[1]
-
-    return torch.cat(threads.map(gradient, len(goal.adapted)))
+    return task_gradients(value, theta.expand(len(goal.adapted), -1), goal.post, threads)
