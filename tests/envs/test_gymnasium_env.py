@@ -10,31 +10,24 @@ import numpy as np
 import pytest
 import torch
 from tests.commands import python_path
+from tests.envs.own_worlds import ENVS, STEPS, random_rollout
 
 from cmaml_pl.configuration.loading import load_experiment
-from cmaml_pl.distributed.ranks import Ranks
 from cmaml_pl.envs.gymnasium_env import GymnasiumEnv, GymnasiumWorld
 from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.gymnasium import GymnasiumFamily
 
-STEPS, ENVS = 12, 2
 MASSES = (0.5, 1.0, 2.0)
 
 
 def roll_out(*, workers=1, rank=0, ranks=1, **settings):
     """Random actions in worlds of pendulums with several masses, of which rank `rank` steps its part."""
-    rows = len(MASSES) // ranks
-    part = slice(rank * rows, (rank + 1) * rows)
-    env = GymnasiumEnv("Pendulum-v1", rows, ENVS, horizon=5, num_workers=workers, **settings)
-    env.ranks = Ranks(rank, ranks)
-    env.set_tasks([Task("x", i, i, 1.0, {"m": mass}) for i, mass in enumerate(MASSES)][part])
-    env.set_seed(3)
-    actions = torch.randn(STEPS, len(MASSES), ENVS, 1, generator=torch.Generator().manual_seed(0))[:, part]
-    steps = iter(actions.unbind())
-    rollout = env.rollout(STEPS, policy=lambda td: td.set("action", next(steps)), break_when_any_done=False)
-    env.close()
-    return rollout, actions
+
+    def make_env(rows):
+        return GymnasiumEnv("Pendulum-v1", rows, ENVS, horizon=5, num_workers=workers, **settings)
+
+    return random_rollout(make_env, "m", MASSES, rank=rank, ranks=ranks)
 
 
 class Needy(gymnasium.Env[Any, Any]):

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from tests.envs.own_worlds import ENVS, STEPS, random_rollout
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import SerialEnv
 
-from cmaml_pl.distributed.ranks import Ranks
 from cmaml_pl.envs.torchrl_env import TorchRLEnv, TorchRLWorld
 from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_object
@@ -16,7 +16,6 @@ from cmaml_pl.task import Task
 from cmaml_pl.tasks.torchrl import TorchRLFamily
 
 POINT = "examples.own_parts.point_mass:PointMass"
-STEPS, ENVS = 12, 2
 WINDS = (-0.2, 0.3, 90.0)  # the last one ends episodes
 PointMass: Any = import_object("POINT", POINT)
 
@@ -50,17 +49,11 @@ SHARED = {"make": f"{__name__}:Shared", "observation_key": "agent.position", "co
 
 def roll_out(make=POINT, *, workers=1, rank=0, ranks=1, **settings):
     """Random actions in worlds with several winds, of which rank `rank` steps its part."""
-    rows = len(WINDS) // ranks
-    part = slice(rank * rows, (rank + 1) * rows)
-    env = TorchRLEnv(make, rows, ENVS, horizon=5, num_workers=workers, options={"wind": 0.0}, **settings)
-    env.ranks = Ranks(rank, ranks)
-    env.set_tasks([Task("x", i, i, 1.0, {"wind": wind}) for i, wind in enumerate(WINDS)][part])
-    env.set_seed(3)
-    actions = torch.randn(STEPS, len(WINDS), ENVS, 1, generator=torch.Generator().manual_seed(0))[:, part]
-    steps = iter(actions.unbind())
-    rollout = env.rollout(STEPS, policy=lambda td: td.set("action", next(steps)), break_when_any_done=False)
-    env.close()
-    return rollout, actions
+
+    def make_env(rows):
+        return TorchRLEnv(make, rows, ENVS, horizon=5, num_workers=workers, options={"wind": 0.0}, **settings)
+
+    return random_rollout(make_env, "wind", WINDS, rank=rank, ranks=ranks)
 
 
 def test_its_numbers_are_those_of_the_environment():
