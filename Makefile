@@ -68,9 +68,10 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 docs: $(STAMP) ## build the documentation site, site/index.html; a broken link or reference is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-build: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl
+build: $(STAMP) ## build dist/*.tar.gz, cmaml_pl's wheel from it, and the wheel of the engine alone
 	@rm -rf dist
-	@exec $(PY) -m build --no-isolation
+	@$(PY) -m build --no-isolation
+	@exec $(PY) -m build --no-isolation --wheel --outdir dist engine
 
 # Resolved in an environment of its own. Two things are left out: the name of a build (torch==2.13.0+cpu would be the CPU
 # build alone; torch==2.13.0 is any), and the CUDA packages, which not every build needs and torch itself pins.

@@ -49,7 +49,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmaml_pl.distributed.threads import usable_cores
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
 from cmaml_pl.errors import UserError
 

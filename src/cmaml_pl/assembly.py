@@ -29,9 +29,10 @@ from cmaml_callbacks import (
 from cmaml_pl.algorithm.data import TaskDataModule
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import GAUSSIAN, Config
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.strategy import RanksStrategy
-from cmaml_pl.distributed.threads import RowThreads, usable_cores
+from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.imports import make_parts

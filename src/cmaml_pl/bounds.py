@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cmaml_pl.errors import UserError, did_you_mean
+from .errors import UserError, did_you_mean
 
 
 def bounded(

@@ -1,9 +1,10 @@
-"""Threads that share the tasks of an update, whose rows never mix; and how many cores there are."""
+"""Threads that share the tasks of an update, whose rows never mix."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+import torch
 
 Result = TypeVar("Result")
 
@@ -34,8 +35,6 @@ class RowThreads:
         if parts == 1:
             return [function(slice(0, rows))]
         if self._pool is None:
-            import torch  # here, because the engines' worlds take `usable_cores` from this module and need no PyTorch
-
             own = torch.get_num_threads()  # a new thread would otherwise use as many of PyTorch's as there are cores
             self._pool = ThreadPoolExecutor(self.number, initializer=torch.set_num_threads, initargs=(own,))
         ends = [rows * i // parts for i in range(parts + 1)]
@@ -50,11 +49,6 @@ class RowThreads:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 ONE_THREAD = RowThreads()

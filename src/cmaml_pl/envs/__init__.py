@@ -2,20 +2,22 @@
 
 `rollout` uses their common base class `TaskEnv`; the families in `tasks` make the environments. `make_vec` and
 `make_sb3_vec` give the engines to other libraries, and need neither PyTorch (SB3 does) nor the rest of this package.
+`engine/pyproject.toml` lists the modules that these two need. They are also a distribution of their own, in which the
+package is called cmaml_engine; they therefore import each other by relative imports.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmaml_pl.envs.checking import check_task_env as check_task_env
-    from cmaml_pl.envs.locomotion import LocomotionEnv as LocomotionEnv
-    from cmaml_pl.envs.navigation import NavigationEnv as NavigationEnv
-    from cmaml_pl.envs.registration import register_envs as register_envs
-    from cmaml_pl.envs.safety_gymnasium_ids import ENGINE_IDS as ENGINE_IDS
-    from cmaml_pl.envs.sb3 import as_sb3 as as_sb3
-    from cmaml_pl.envs.sb3 import make_sb3_vec as make_sb3_vec
-    from cmaml_pl.envs.vector import make_vec as make_vec
+    from .checking import check_task_env as check_task_env
+    from .locomotion import LocomotionEnv as LocomotionEnv
+    from .navigation import NavigationEnv as NavigationEnv
+    from .registration import register_envs as register_envs
+    from .safety_gymnasium_ids import ENGINE_IDS as ENGINE_IDS
+    from .sb3 import as_sb3 as as_sb3
+    from .sb3 import make_sb3_vec as make_sb3_vec
+    from .vector import make_vec as make_vec
 
 MODULES = {
     "check_task_env": "checking",
@@ -31,7 +33,19 @@ MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import an engine only when it is used, because MuJoCo and Safety-Gymnasium take time to import."""
-    if name in MODULES:
+    """Import an engine only when it is used, because MuJoCo and Safety-Gymnasium take time to import.
+
+    Raises:
+        ImportError: the name is the trainer's, and only the engine is installed.
+    """
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(import_module(f"{__name__}.{MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith(f"{__name__}."):
+            raise
+        raise ImportError(
+            f"{name} belongs to the trainer, and is not in the engine's own distribution: install cmaml_pl, and "
+            f"write `from cmaml_pl.envs import {name}`."
+        ) from None

@@ -10,10 +10,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.worlds import NavigationWorlds
-from cmaml_pl.envs.physics import Array
-from cmaml_pl.envs.worlds import BatchedWorlds
+from .navigation.definition import Definition
+from .navigation.worlds import NavigationWorlds
+from .physics import Array
+from .worlds import BatchedWorlds
 
 SIZE = 360
 """Width and height of a frame, pixels."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict, TensorDictBase
 
 from cmaml_pl.bounds import check_choice, check_counts
-from cmaml_pl.distributed.threads import usable_cores
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.envs.base import Arrays, TaskEnv, set_specs, state_tensordict
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
 from cmaml_pl.envs.worlds import BatchedWorlds

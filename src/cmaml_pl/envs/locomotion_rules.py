@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmaml_pl.bounds import check_choice
+from ..bounds import check_choice
 
 COSTS = ("velocity", "control", "height")
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from cmaml_pl.envs.safety_gymnasium_ids import ENGINE_IDS, NAMESPACE
+from .safety_gymnasium_ids import ENGINE_IDS, NAMESPACE
 
 
 def register_envs() -> None:
@@ -17,6 +17,6 @@ def register_envs() -> None:
 
 
 def _make_vec(env_id: str, **options: Any) -> Any:
-    from cmaml_pl.envs.vector import make_vec  # here, because it needs Gymnasium, which is not yet imported above
+    from .vector import make_vec  # here, because it needs Gymnasium, which is not yet imported above
 
     return make_vec(env_id, **options)

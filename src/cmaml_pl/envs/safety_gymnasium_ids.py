@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Iterator
 
-from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.errors import UserError
+from ..errors import UserError
+from .safety_gymnasium_import import import_safety_gymnasium
 
 NAMESPACE = "cmaml_pl"
 """What stands before a slash in the ids that Gymnasium knows."""

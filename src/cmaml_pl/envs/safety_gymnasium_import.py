@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cmaml_pl.errors import UserError
+from ..errors import UserError
 
 _INSTALL_HINT = (
     "install it with `pip install --no-deps safety-gymnasium==1.0.0` beside gymnasium 0.29, gymnasium-robotics < 1.3, "

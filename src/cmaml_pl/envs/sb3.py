@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.vector import EngineVectorEnv, make_vec
-from cmaml_pl.errors import UserError
+from ..errors import UserError
+from .vector import EngineVectorEnv, make_vec
 
 try:
     from stable_baselines3.common.vec_env import VecEnv, VecMonitor

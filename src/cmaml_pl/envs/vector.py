@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cmaml_pl.bounds import check_choice, check_counts
-from cmaml_pl.distributed.threads import usable_cores
-from cmaml_pl.envs.locomotion_rules import Rules
-from cmaml_pl.envs.physics import Array, Flags
-from cmaml_pl.envs.safety_gymnasium_ids import NAMESPACE, check_env_id
-from cmaml_pl.envs.safety_gymnasium_import import without_farama_notices
-from cmaml_pl.envs.worlds import BatchedWorlds, Outcome
-from cmaml_pl.errors import UserError
+from ..bounds import check_choice, check_counts
+from ..cores import usable_cores
+from ..errors import UserError
+from .locomotion_rules import Rules
+from .physics import Array, Flags
+from .safety_gymnasium_ids import NAMESPACE, check_env_id
+from .safety_gymnasium_import import without_farama_notices
+from .worlds import BatchedWorlds, Outcome
 
 with without_farama_notices():
     from gymnasium.envs.registration import EnvSpec
@@ -76,15 +76,15 @@ def _make_worlds(
 ) -> tuple[BatchedWorlds, Any]:
     """The worlds of an id, and safety_gymnasium's object that has its spaces."""
     if "Velocity" in env_id:
-        from cmaml_pl.envs.locomotion.definition import read_definition as read_body
-        from cmaml_pl.envs.locomotion.worlds import LocomotionWorlds
+        from .locomotion.definition import read_definition as read_body
+        from .locomotion.worlds import LocomotionWorlds
 
         body = read_body(env_id)
         return LocomotionWorlds(
             body, num_worlds, rules=Rules(), horizon=horizon, num_threads=num_threads
         ), body.original
-    from cmaml_pl.envs.navigation.definition import read_definition as read_task
-    from cmaml_pl.envs.navigation.worlds import NavigationWorlds
+    from .navigation.definition import read_definition as read_task
+    from .navigation.worlds import NavigationWorlds
 
     task = read_task(env_id)
     return NavigationWorlds(task, num_worlds, horizon=horizon, num_threads=num_threads, sleeping=sleeping), task.task
@@ -218,7 +218,7 @@ class EngineVectorEnv(VectorEnv):
         if self._observation is None:
             raise ResetNeeded("Cannot call render() before calling reset().")
         if self._painter is None:
-            from cmaml_pl.envs.drawing import NoRendererError, open_painter
+            from .drawing import NoRendererError, open_painter
 
             try:
                 self._painter = self._resources.enter_context(open_painter(self._worlds))

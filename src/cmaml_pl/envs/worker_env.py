@@ -12,7 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded
 from torchrl.envs import ParallelEnv
 
-from cmaml_pl.distributed.threads import usable_cores
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.envs.base import TaskEnv, set_specs, state_tensordict
 from cmaml_pl.envs.worker import MakeWorld, start_worker
 from cmaml_pl.errors import UserError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from cmaml_pl.envs.physics import Array, BatchPhysics, Flags, Worlds
+from .physics import Array, BatchPhysics, Flags, Worlds
 
 EXCEPTION_COST = 1.0
 """Cost of a step in which the physics failed; Safety-Gymnasium reports the same number as `cost_exception`."""

@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.distributed.slurm import find_requeue_signal, requeue_slurm_job
-from cmaml_pl.distributed.threads import usable_cores
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
 from cmaml_pl.studies.claims import in_words, judge_claims, verdict_in_words

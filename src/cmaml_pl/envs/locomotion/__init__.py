@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmaml_pl.envs.locomotion.env import LocomotionEnv
+    from .env import LocomotionEnv
 
 __all__ = ["LocomotionEnv"]
 
@@ -11,7 +11,7 @@ __all__ = ["LocomotionEnv"]
 def __getattr__(name: str) -> Any:
     """Import the TorchRL environment only when it is used: the worlds in this package need no PyTorch."""
     if name == "LocomotionEnv":
-        from cmaml_pl.envs.locomotion.env import LocomotionEnv
+        from .env import LocomotionEnv
 
         return LocomotionEnv
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

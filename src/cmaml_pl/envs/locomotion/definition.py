@@ -7,9 +7,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from cmaml_pl.envs.physics import Array, Flags
-from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.errors import UserError
+from ...errors import UserError
+from ..physics import Array, Flags
+from ..safety_gymnasium_import import import_safety_gymnasium
 
 ANYTHING = (-np.inf, np.inf)
 

@@ -3,10 +3,10 @@
 import mujoco
 import numpy as np
 
-from cmaml_pl.envs.locomotion.definition import Definition
-from cmaml_pl.envs.locomotion_rules import FACTORS, GOALS, Rules
-from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
-from cmaml_pl.envs.worlds import EXCEPTION_COST, Outcome
+from ..locomotion_rules import FACTORS, GOALS, Rules
+from ..physics import Array, BatchPhysics, Worlds
+from ..worlds import EXCEPTION_COST, Outcome
+from .definition import Definition
 
 FORCES = ("cinert", "cvel", "qfrc_actuator")
 """What a Humanoid observes beside positions and velocities, and before its contact forces."""

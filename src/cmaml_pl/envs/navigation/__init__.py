@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from cmaml_pl.envs.navigation.definition import UnsupportedTaskError
+from .definition import UnsupportedTaskError
 
 if TYPE_CHECKING:
-    from cmaml_pl.envs.navigation.env import NavigationEnv
+    from .env import NavigationEnv
 
 __all__ = ["NavigationEnv", "UnsupportedTaskError"]
 
@@ -13,7 +13,7 @@ __all__ = ["NavigationEnv", "UnsupportedTaskError"]
 def __getattr__(name: str) -> Any:
     """Import the TorchRL environment only when it is used: the worlds in this package need no PyTorch."""
     if name == "NavigationEnv":
-        from cmaml_pl.envs.navigation.env import NavigationEnv
+        from .env import NavigationEnv
 
         return NavigationEnv
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

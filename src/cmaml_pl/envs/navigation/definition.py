@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
-from cmaml_pl.errors import UserError, did_you_mean
+from ...errors import UserError, did_you_mean
+from ..safety_gymnasium_import import import_safety_gymnasium
 
 ARENA_BYTES = 2 * 2**20
 """MuJoCo's scratch memory per world. It is reserved, but occupies memory only as far as it is used.

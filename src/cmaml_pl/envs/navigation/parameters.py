@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.rules import own_weights
-from cmaml_pl.envs.physics import Array
-from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.task import Task
+from ...errors import UserError, did_you_mean
+from ...task import Task
+from ..physics import Array
+from .definition import Definition
+from .rules import own_weights
 
 FACTORS = ("mass", "damping", "gear")
 """Names of the factors of the agent's masses and inertias, joint damping and actuator gears."""

@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.physics import Array, BatchPhysics, Worlds
+from ..physics import Array, BatchPhysics, Worlds
+from .definition import Definition
 
 _SLEEP_TOLERANCE = 1e-6
 """Speed below which a thing may fall asleep, in MuJoCo's unit. A vase costs from 1e-4 m/s on, which is also MuJoCo's

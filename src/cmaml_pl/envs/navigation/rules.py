@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.navigation.definition import Definition, Group
-from cmaml_pl.envs.navigation.physics import Physics
-from cmaml_pl.envs.physics import Array, Flags, Worlds
+from ..physics import Array, Flags, Worlds
+from .definition import Definition, Group
+from .physics import Physics
 
 
 class Rule(ABC):

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.physics import Physics
-from cmaml_pl.envs.physics import Array
+from ..physics import Array
+from .definition import Definition
+from .physics import Physics
 
 
 class Observer:

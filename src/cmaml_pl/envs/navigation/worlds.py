@@ -7,15 +7,15 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from cmaml_pl.envs.navigation.definition import Definition
-from cmaml_pl.envs.navigation.parameters import own_parameters
-from cmaml_pl.envs.navigation.physics import Physics
-from cmaml_pl.envs.navigation.placement import Placer
-from cmaml_pl.envs.navigation.rules import ButtonRule, Costs, make_rule
-from cmaml_pl.envs.navigation.sensing import Observer
-from cmaml_pl.envs.physics import Array, Flags, Worlds
-from cmaml_pl.envs.worlds import EXCEPTION_COST, Outcome
-from cmaml_pl.errors import UserError
+from ...errors import UserError
+from ..physics import Array, Flags, Worlds
+from ..worlds import EXCEPTION_COST, Outcome
+from .definition import Definition
+from .parameters import own_parameters
+from .physics import Physics
+from .placement import Placer
+from .rules import ButtonRule, Costs, make_rule
+from .sensing import Observer
 
 _ANT_ALIVE_ABOVE = 0.08
 """An Ant's episode ends when its body is at or below this height, m (Ant.is_alive in safety_gymnasium)."""
