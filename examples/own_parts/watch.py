@@ -4,7 +4,7 @@ from lightning.pytorch import Callback
 
 
 class OverLimit(Callback):
-    """Logs `watch/over_limit`, the number of such meta-iterations so far; within `slack` of the limit none counts."""
+    """Logs `watch/over_limit`, their number so far; one counts if its cost is more than `slack` over the limit."""
 
     def __init__(self, slack=0.0):
         self.slack, self.count = slack, 0
@@ -17,9 +17,9 @@ class OverLimit(Callback):
         pl_module.log("watch/over_limit", float(self.count), batch_size=len(batch))
 
     def state_dict(self):
-        """What a run needs to go on."""
+        """What is saved in a checkpoint, so that a resumed run goes on counting."""
         return {"count": self.count}
 
     def load_state_dict(self, state_dict):
-        """Go on."""
+        """Go on from the number in the checkpoint."""
         self.count = state_dict["count"]
