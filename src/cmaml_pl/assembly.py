@@ -189,6 +189,7 @@ def build_datamodule(config: Config, *, measured: str = "test") -> TaskDataModul
         cost_limit=config.inner.cost_limit,
         seed=config.seed,
         measured=measured,
+        distinct_tasks=config.train.distinct_tasks,
     )
 
 

@@ -47,7 +47,14 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override", ["critic.shared_reward=false", "critic.passes=7", "train.tasks_per_batch=10", "policy.init_log_std=-1"]
+    "override",
+    [
+        "critic.shared_reward=false",
+        "critic.passes=7",
+        "train.tasks_per_batch=10",
+        "train.distinct_tasks=3",
+        "policy.init_log_std=-1",
+    ],
 )
 def test_random_initialisations_are_told_apart_by_all_that_they_take_from_a_run(override, tmp_path):
     key, value = override.split("=")

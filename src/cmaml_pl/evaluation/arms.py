@@ -33,6 +33,7 @@ ADAPTATION_KEYS = (
     "critic.",
     "rollout.envs_per_task",
     "train.tasks_per_batch",
+    "train.distinct_tasks",
 )
 """Keys on which the arm of the random initialisation depends.
 
@@ -100,9 +101,10 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def arm_label(config: Config) -> str:
-    """Label of a run's method: the arm that the run was trained as or, without one, the names of its methods."""
+    """Label of a run's method: its own or the arm that it was trained as or, without one, the names of its methods."""
     adapts_safely = config.safety.eta > 0 or config.safety.eta_lr > 0
-    return config.arm or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
+    named = config.run.label or config.arm
+    return named or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
 
 
 def distinguish(labels: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
