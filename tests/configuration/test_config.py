@@ -109,6 +109,7 @@ def test_the_keys_that_others_rely_on():
         ("train.tasks_per_batch=5000", "train.tasks_per_batch is 5000, but tasks.train offers only 1000"),
         ("train.distinct_tasks=0", "train.distinct_tasks is 0, but must be at least 1"),
         ("train.distinct_tasks=5000", "train.distinct_tasks is 5000, but tasks.train offers only 1000 tasks"),
+        ("tasks.conflict=1.5", "tasks.conflict is 1.5, but must be at most 1"),
         ("rollout.horizon=0", "rollout.horizon is 0, but must be at least 1"),
         ("policy.hidden=[64,0]", "policy.hidden is [64, 0], but must be at least 1"),
         ("critic.gamma=1.1", "critic.gamma is 1.1, but must be at most 1"),

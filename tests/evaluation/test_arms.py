@@ -78,6 +78,16 @@ def test_an_oracle_is_compared_with_others_but_gives_no_random_start(tmp_path):
     assert [run.random_arm for run in runs] == [None, "random", None, "random"]
 
 
+def test_degrees_of_conflict_are_compared_but_not_with_tasks_without_one(tmp_path):
+    saved = [save_run(tmp_path / f"c{i}", "arm=cmaml", f"tasks.conflict={i}") for i in (0, 1)]
+    runs = open_runs(saved)
+    assert [run.arm for run in runs] == ["cmaml tasks.conflict=0.0", "cmaml tasks.conflict=1.0"]
+    assert [run.random_arm for run in runs] == ["random tasks.conflict=0.0", "random tasks.conflict=1.0"]
+    plain = save_run(tmp_path / "plain", "arm=cmaml")
+    with pytest.raises(UserError, match=r"cannot be compared: tasks\.conflict is 0\.0 in the one and None"):
+        open_runs([saved[0], plain])
+
+
 def test_names_of_methods_come_before_other_keys():
     settings = [{"a": 1, "inner.method": "cpo"}, {"a": 2, "inner.method": "trpo"}]
     assert distinguish(["x", "x"], settings) == ["x inner.method=cpo", "x inner.method=trpo"]

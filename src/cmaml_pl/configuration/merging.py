@@ -33,6 +33,7 @@ RENAMED = {
 NEWER: Mapping[str, Any] = {
     "train.distinct_tasks": None,
     "tasks.observe_task": False,
+    "tasks.conflict": None,
     "policy.actor": "gaussian",
     "policy.context": 0,
     "critic.samples": 131_072,
