@@ -37,6 +37,7 @@ NEWER: Mapping[str, Any] = {
     "policy.actor": "gaussian",
     "policy.context": 0,
     "critic.samples": 131_072,
+    "safety.critic": True,
     "inner.trust_region.parameters": "all",
     "inner.margin": 1.0,
     "inner.cost_limit_discount": 1.0,
