@@ -144,6 +144,10 @@ def test_arms_of_a_file_have_labels_and_overrides_and_a_command_names_them_by_th
     assert prepare_run(trainings[1].arguments)[0].train.distinct_tasks == 4
     (some,) = load(study="mine.yaml", arms=["cmaml-4-tasks", "cmaml"])
     assert (some.arms, some.left_out) == ([study.arms[1], study.arms[0]], 1)
+    with pytest.raises(
+        UserError, match=r"no arm 'cmaml-4-taks'\. Did you mean cmaml-4-tasks\? mine\.yaml has the arms cmaml"
+    ):
+        load(study="mine.yaml", arms=["cmaml-4-taks"])
 
 
 BAD = {

@@ -12,7 +12,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cmaml_pl.bounds import check_bounds
-from cmaml_pl.configuration.loading import check_name, conf_file, experiments, own_name, read_yaml, studies
+from cmaml_pl.configuration.loading import OWN, arms, check_name, conf_file, experiments, own_name, read_yaml, studies
 from cmaml_pl.configuration.merging import writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
@@ -79,8 +79,8 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     content: dict[str, Any] = {} if name is None else {str(k): v for k, v in read_yaml(Path(where)).items()}
     whole = _read({"exp": "", **content}, where)
     study = _read({**content, **given}, where)
-    known = {arm.label: arm for arm in whole.arms if arm.label}  # which a command names by their labels
-    study = replace(study, arms=[known.get(arm.arm, arm) for arm in study.arms])
+    if "arms" in given:
+        study = replace(study, arms=_find_labelled(study.arms, whole, where))
     # nothing is claimed about arms and steps that the command leaves out
     missing = [label for label in whole.labels if label not in study.labels]
     last = study.steps if "steps" in given else math.inf
@@ -97,6 +97,16 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     return study
 
 
+def _find_labelled(asked: Sequence[Arm], whole: Study, where: str) -> list[Arm]:
+    """The arms that a command asks for; those of the file `whole` that have a label are named by it."""
+    labelled = {arm.label: arm for arm in whole.arms if arm.label}
+    for name in (arm.arm for arm in asked if labelled and arm.arm not in labelled):
+        if name not in arms() and not name.endswith(OWN):
+            hint = did_you_mean(name, [*whole.labels, *arms()])
+            raise UserError(f"There is no arm {name!r}.{hint} {where} has the arms {', '.join(whole.labels)}.")
+    return [labelled.get(arm.arm, arm) for arm in asked]
+
+
 def _joined(study: Study) -> str:
     """A name for a study without a file: its arms or, if that is too long for a folder's name, a checksum of them."""
     joined = "-".join(study.labels)
@@ -110,9 +120,8 @@ def _read(content: dict[str, Any], where: str) -> Study:
     known = [field.name for field in fields(Study) if field.name not in NO_KEYS]
     for key in content.keys() & NO_KEYS:
         raise UserError(f"{where} has no key {key}. There are {', '.join(known)}.")
-    arms = content.get("arms")
-    if isinstance(arms, list | ListConfig):
-        content = {**content, "arms": [{"arm": arm} if isinstance(arm, str) else arm for arm in arms]}
+    if isinstance(given := content.get("arms"), list | ListConfig):
+        content = {**content, "arms": [{"arm": arm} if isinstance(arm, str) else arm for arm in given]}
     try:
         study = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(Study)), OmegaConf.create(content)))
     except MissingMandatoryValue as error:
