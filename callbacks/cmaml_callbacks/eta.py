@@ -21,12 +21,13 @@ class Eta(Callback):
     Args:
         lr: step size a_eta, per unit of episode cost.
         high: largest eta.
+        predicted: whether eta follows Jhat_C, or the measured cost J_C in its place.
     """
 
-    def __init__(self, *, lr: float, high: float) -> None:
+    def __init__(self, *, lr: float, high: float, predicted: bool = True) -> None:
         if not (lr >= 0 and high >= 0):
             raise ValueError(f"lr and high must not be negative, but are {lr} and {high}")
-        self.lr, self.high = lr, high
+        self.lr, self.high, self.predicted = lr, high, predicted
         self._value: float | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,8 +45,12 @@ class Eta(Callback):
     @torch.no_grad()
     def update(self, module: CMAML, pre: Stage) -> None:
         """Take one step of projected dual ascent on `module.eta`, for the rollout of the meta-policy in `pre`."""
-        predicted, limit = module.predicted_episode_cost(pre.rollout), module.ranks.mean(pre.data.cost_limit)
-        module.eta.copy_(ascend(module.eta, predicted, limit, lr=self.lr, high=self.high))
+        limit = module.ranks.mean(pre.data.cost_limit)
+        if self.predicted:
+            cost = module.predicted_episode_cost(pre.rollout)
+        else:
+            cost = module.ranks.mean(pre.data.episode_cost)
+        module.eta.copy_(ascend(module.eta, cost, limit, lr=self.lr, high=self.high))
         self._value = float(module.eta)
 
     def state_dict(self) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         ridge=config.critic.ridge,
         horizon=env.horizon,
         limit_discount=config.inner.cost_limit_discount,
+        safety_by_critic=config.safety.critic,
     )
 
 
@@ -190,6 +191,7 @@ def build_datamodule(config: Config, *, measured: str = "test") -> TaskDataModul
         cost_limit=config.inner.cost_limit,
         seed=config.seed,
         measured=measured,
+        distinct_tasks=config.train.distinct_tasks,
     )
 
 
@@ -256,7 +258,8 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     fit = {name: getattr(critic, name) for name in ("lr", "passes", "minibatch", "samples")}
     reward, safety = [RewardCritic(**fit)], [SafetyCritic(**fit)]
     eta_adapts = config.safety.eta_lr > 0 and config.outer.safety_term
-    eta = [Eta(lr=config.safety.eta_lr, high=config.safety.eta_max)] if eta_adapts else []
+    safety_ascent = Eta(lr=config.safety.eta_lr, high=config.safety.eta_max, predicted=config.safety.critic)
+    eta = [safety_ascent] if eta_adapts else []
     checkpoint = LastCheckpoint(
         dirpath=folder.checkpoints,
         filename=folder.last_checkpoint.stem,

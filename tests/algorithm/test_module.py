@@ -379,9 +379,11 @@ def test_a_limit_on_the_discounted_cost_is_the_unit_of_all_that_is_compared_with
         torch.testing.assert_close(stage.data.episode_cost, episodes.mean(dim=1))
         expected = (episodes.mean(dim=1) - 2.0) / (steps.sum() * stage.data.cost_scale)
         torch.testing.assert_close(cost_excess(stage.data), expected)
-        rows = stage_rows([Task("x", i, 0, 2.0) for i in range(4)], stage, step=0, seed=0, discount=0.9)
+        tasks, nothing = [Task("x", i, 0, 2.0) for i in range(4)], torch.zeros(4)
+        rows = stage_rows(tasks, stage, step=0, seed=0, discount=0.9, predicted=nothing)
         assert [row["max_cost"] for row in rows] == pytest.approx(episodes.amax(dim=1).tolist())
         # a critic that knows the cost of a state's rest of the episode, discounted by its own gamma of 0.99
         left = 0.99 ** (torch.arange(30) - torch.arange(30)[:, None]).clamp_min(0) * torch.ones(30, 30).triu()
         module.safety_critic.forward = lambda features: left @ cost[..., None]
+        torch.testing.assert_close(module.predicted_episode_costs(stage.rollout), stage.data.episode_cost)
         torch.testing.assert_close(module.predicted_episode_cost(stage.rollout), stage.data.episode_cost.mean())

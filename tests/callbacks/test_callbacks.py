@@ -9,11 +9,12 @@ from tests.helpers import let_predict
 from cmaml_callbacks import Eta, MetricsCSV, RewardCritic, SafetyCritic, WandbMetrics
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_callbacks.progress import describe
-from cmaml_pl.assembly import build_datamodule, open_module
+from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.critics.estimation import cost_to_go
 from cmaml_pl.critics.fitting import explained_variance
 from cmaml_pl.nets.networks import NoValue
+from cmaml_pl.runs.folder import RunFolder
 
 TINY = ["train.tasks_per_batch=3", "rollout.envs_per_task=4", "rollout.horizon=40", "inner.steps=1"]
 
@@ -45,6 +46,29 @@ def test_eta_rises_over_and_falls_under_the_limit_and_never_below_zero(module, p
     assert min(values) >= 0.0
     assert max(values) <= 2.0
     assert values[-1] == (2.0 if direction > 0 else 0.0)
+
+
+def test_without_the_critic_eta_follows_the_measured_cost_and_a_c_is_the_cost_that_follows(pre):
+    settings = load_experiment("nav2d", [*TINY, "safety.critic=false"])
+    with open_module(settings) as module:
+        let_predict(module, 50.0, steps=40)  # which it does not ask
+        module.eta.fill_(0.5)
+        Eta(lr=0.01, high=2.0, predicted=False).update(module, pre)
+        assert float(module.eta) == pytest.approx(0.5 + 0.01 * (float(pre.data.episode_cost.mean()) - 3.0), rel=1e-5)
+        cost = pre.rollout["next", "cost"]
+        assert cost.sum() > 0
+        time = torch.arange(cost.shape[2])
+        discounts = (0.99 ** (time - time[:, None]).clamp_min(0)).triu()  # (time, time): a cost t steps later
+        expected = (discounts @ cost).flatten(1)  # an episode is the whole rollout
+        torch.testing.assert_close(module.estimator.safety_advantage(pre.rollout), expected)
+
+
+@pytest.mark.parametrize("critic", [True, False])
+def test_assembly_gives_the_callback_and_the_estimator_the_same_cost(critic, tmp_path):
+    config = load_experiment("nav2d", [*TINY, f"safety.critic={critic}", "logger.wandb=disabled"])
+    (eta,) = [each for each in build_trainer(config, RunFolder(tmp_path)).callbacks if isinstance(each, Eta)]
+    with open_module(config) as module:
+        assert eta.predicted == module.estimator.safety_by_critic == critic
 
 
 def test_eta_is_kept_by_its_callback(module, pre):

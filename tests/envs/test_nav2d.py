@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tensordict import TensorDict
 from torchrl.envs.utils import check_env_specs
 
-from cmaml_pl.envs.nav2d import HAZARD_RADIUS, HAZARDS, MAX_STEP, RAYS, Nav2DEnv, hazard_lidar, place_hazards
+from cmaml_pl.envs.nav2d import COSTLY, HAZARD_RADIUS, HAZARDS, MAX_STEP, RAYS, Nav2DEnv, hazard_lidar, place_hazards
 from cmaml_pl.errors import UserError
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.nav2d import Nav2DFamily
@@ -153,3 +155,39 @@ def test_cost_is_one_in_a_hazard_and_speed_is_limited(tasks):
     assert moved.max() <= MAX_STEP + 1e-6
     assert rollout["next", "cost"][0, 0, -1] == 1.0
     assert rollout["next", "cost"][0, 0, 0] == 0.0
+
+
+def test_the_degree_of_conflict_is_how_often_the_other_hazard_costs_and_changes_nothing_else(tasks):
+    def conflicting(degree):
+        return split_tasks(Nav2DFamily(conflict=degree), "train", cost_limit=2.0)
+
+    costly = {degree: [task.parameters[COSTLY] for task in conflicting(degree)] for degree in (0.0, 0.5, 1.0)}
+    assert set(costly[0.0]) == {0.0}
+    assert sum(costly[0.5]) / len(tasks) == pytest.approx(0.25, abs=0.04)
+    assert sum(costly[1.0]) / len(tasks) == pytest.approx(0.5, abs=0.05)
+    assert all(half <= whole for half, whole in zip(costly[0.5], costly[1.0], strict=True))
+    for task, plain in zip(conflicting(1.0), tasks, strict=True):
+        others = {name: value for name, value in task.parameters.items() if name != COSTLY}
+        assert replace(task, parameters=others) == plain
+
+
+def test_what_one_task_must_go_around_is_free_in_another_and_only_the_cost_tells(tasks):
+    first, second = (replace(tasks[0], parameters={**tasks[0].parameters, COSTLY: float(i)}) for i in (0, 1))
+    env = Nav2DEnv(2, 3, horizon=50, one_costs=True)
+    env.set_tasks([first, second])
+    with torch.random.fork_rng():
+        check_env_specs(env)
+    hazards = place_hazards(tasks[0].layout_seed)
+    for i in range(HAZARDS):
+        env.set_seed(0)
+        rollout = steer(env, lambda position, i=i: hazards[i] - position)
+        cost, seen = rollout["next", "cost"], rollout["next", "observation"]
+        assert cost[i].sum() > 30
+        assert cost[1 - i].sum() == 0
+        assert seen.shape[-1] == 2 + HAZARDS * RAYS
+        lidars = [hazard_lidar(seen[:, :, -1, :2], hazards[None, j, None].expand(2, 1, 2)) for j in range(HAZARDS)]
+        torch.testing.assert_close(seen[:, :, -1, 2:], torch.cat(lidars, dim=-1))
+    assert list(env.radii) == ["hazards", "free hazards"]
+    placed = {name: torch.as_tensor(xy[:, 0, 0]).float() for name, xy in env.positions().items()}
+    assert torch.equal(placed["hazards"], hazards)
+    assert torch.equal(placed["free hazards"], hazards.flip(0))

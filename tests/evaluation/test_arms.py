@@ -47,7 +47,14 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "override", ["critic.shared_reward=false", "critic.passes=7", "train.tasks_per_batch=10", "policy.init_log_std=-1"]
+    "override",
+    [
+        "critic.shared_reward=false",
+        "critic.passes=7",
+        "train.tasks_per_batch=10",
+        "train.distinct_tasks=3",
+        "policy.init_log_std=-1",
+    ],
 )
 def test_random_initialisations_are_told_apart_by_all_that_they_take_from_a_run(override, tmp_path):
     key, value = override.split("=")
@@ -69,6 +76,16 @@ def test_an_oracle_is_compared_with_others_but_gives_no_random_start(tmp_path):
     assert [run.arm for run in runs[2:]] == [f"fomaml+trpo_lag {SEES_THE_TASK}={seen}" for seen in (True, False)]
     assert [run.is_oracle for run in runs] == [True, False, True, False]
     assert [run.random_arm for run in runs] == [None, "random", None, "random"]
+
+
+def test_degrees_of_conflict_are_compared_but_not_with_tasks_without_one(tmp_path):
+    saved = [save_run(tmp_path / f"c{i}", "arm=cmaml", f"tasks.conflict={i}") for i in (0, 1)]
+    runs = open_runs(saved)
+    assert [run.arm for run in runs] == ["cmaml tasks.conflict=0.0", "cmaml tasks.conflict=1.0"]
+    assert [run.random_arm for run in runs] == ["random tasks.conflict=0.0", "random tasks.conflict=1.0"]
+    plain = save_run(tmp_path / "plain", "arm=cmaml")
+    with pytest.raises(UserError, match=r"cannot be compared: tasks\.conflict is 0\.0 in the one and None"):
+        open_runs([saved[0], plain])
 
 
 def test_names_of_methods_come_before_other_keys():

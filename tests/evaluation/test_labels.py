@@ -33,6 +33,8 @@ def test_labels_are_words():
     assert find_label("random inner.method=trpo") == "random start, no limit inside"
     assert find_label("fomaml+trpo_lag+eta_off") == "first-order MAML + TRPO-Lagrangian + eta off"
     assert find_label("cmaml outer.lr=0.1") == "C-MAML, outer.lr=0.1"
+    assert find_label("eta_off-16-tasks") == "C-MAML without eta, 16 tasks"
+    assert find_label("my-arm") == "my-arm"
 
 
 def test_every_method_has_words():

@@ -48,7 +48,8 @@ def test_rows_are_what_the_rollouts_gave():
     rollout = TensorDict({"next": {"cost": cost, "done": done}}, [2, 2, 6])
     data = SimpleNamespace(episode_return=torch.tensor([0.5, 1.0]), episode_cost=torch.tensor([4 / 3, 0.0]))
     tasks = [Task("nav2d", 7, 7, cost_limit=1.0), Task("nav2d", 8, 8, cost_limit=0.0)]
-    first, second = stage_rows(tasks, SimpleNamespace(rollout=rollout, data=data), step=2, seed=5, discount=1.0)
+    stage, predicted = SimpleNamespace(rollout=rollout, data=data), torch.tensor([0.5, 0.0])
+    first, second = stage_rows(tasks, stage, step=2, seed=5, discount=1.0, predicted=predicted)
     assert first == {
         "seed": 5,
         "task": 7,
@@ -59,6 +60,8 @@ def test_rows_are_what_the_rollouts_gave():
         "max_cost": 3.0,
         "cost_limit": 1.0,
         "violated": 1,
+        "predicted_cost": 0.5,
+        "critic_error": pytest.approx(4 / 3 - 0.5),
     }
     assert second["max_cost"] == second["violated"] == 0  # at its limit is not over it
 

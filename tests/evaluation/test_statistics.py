@@ -92,6 +92,7 @@ def test_scores_that_are_all_equal_give_an_interval_without_width():
 
 def row(method, seed, task, step, **values):
     numbers = {"return": 1.0, "cost": 2.0, "max_cost": 4.0, "cost_limit": 3.0, "violated": 0, "env_steps": 10 * step}
+    numbers["critic_error"] = 0.5
     return {"method": method, "seed": seed, "task": task, "step": step, **numbers, **values}
 
 
@@ -112,6 +113,7 @@ def test_a_summary_pools_seeds_and_tasks_of_an_arm_and_step():
     assert 0.0 <= a.violation_rate.low < 0.5 < a.violation_rate.high <= 1.0
     assert a.worst_cost == 12.0
     assert a.cost == Estimate(2.0, 2.0, 2.0)
+    assert a.critic_error == Estimate(0.5, 0.5, 0.5)
     assert math.isnan(a.score.value)
     assert found["b", 0].seeds == 1
 

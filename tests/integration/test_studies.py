@@ -221,7 +221,8 @@ def test_bad_input_exits_with_two_and_starts_nothing(message, command, tmp_path)
 
 def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(study, tmp_path):
     (tmp_path / "one.yaml").write_text(
-        "exp: nav2d\narms: [cmaml]\nseeds: [0]\nclaims: [{arm: cmaml, against: 9}, {arm: cmaml, against: 9, step: 2}]"
+        "exp: nav2d\narms: [{arm: cmaml, label: cmaml-1-task, overrides: [train.distinct_tasks=1]}]\nseeds: [0]\n"
+        "claims: [{arm: cmaml-1-task, quantity: critic_error, against: 9}, {arm: cmaml-1-task, against: 9, step: 2}]"
     )
     printed = study("study=[one.yaml]", "steps=1", "scale=quick", "out=pages")
     assert "claims left out, about other arms or later steps: 1\n" in printed
@@ -229,10 +230,11 @@ def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(st
     page = (tmp_path / "pages/index.html").read_text()
     assert page.count("A trial of the pipeline") == 1
     assert "<h2>one</h2>" in page
+    assert "C-MAML, 1 task: the safety critic&#x27;s error of a task&#x27;s cost after 1 step is higher than 9" in page
     assert "undecided: only a trial" in page
     assert "cmaml study study=one.yaml steps=1 scale=quick" in page
     assert not (tmp_path / "runs/nav2d").exists()
-    assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-s0")) == 1
+    assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-1-task-s0")) == 1
 
 
 def test_a_run_of_another_number_of_workers_goes_on_in_a_study(trained):

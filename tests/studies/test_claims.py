@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests.evaluation.test_statistics import row
 
+from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.evaluation.report import Part
 from cmaml_pl.evaluation.statistics import UNKNOWN, Estimate
 from cmaml_pl.evaluation.yardstick import Yardstick
@@ -13,6 +14,7 @@ from cmaml_pl.studies.definition import Claim
 from cmaml_pl.studies.inference import HOLDS, UNDECIDED, Verdict
 
 RANDOM_ARMS = {"cmaml": "random", "maml": "random inner.method=trpo"}
+CONFIGS = {arm: load_experiment("nav2d", [f"arm={arm}"]) for arm in RANDOM_ARMS}
 COSTS = {"cmaml": [1.0, 4.0, 2.0], "maml": [9.0, 5.0, 8.0], "random": [7.0, 7.0, 7.0]}
 RETURNS = {"cmaml": 3.0, "maml": 2.0, "random": 1.0, "random inner.method=trpo": 0.5}
 """At each step, but for what a seed and a task add."""
@@ -38,7 +40,7 @@ ROWS = [
 
 def sample(yardstick=None, **claim):
     parts = [
-        Part(arm, SimpleNamespace(config=SimpleNamespace(arm=arm), arm=arm, random_arm=random), "learned")
+        Part(arm, SimpleNamespace(config=CONFIGS[arm], arm=arm, random_arm=random), "learned")
         for arm, random in RANDOM_ARMS.items()
     ]
     return find_sample(Claim(**{"arm": "cmaml", "step": 2, **claim}), parts, ROWS, yardstick, last=2)
@@ -86,6 +88,9 @@ def test_a_claim_in_words():
     )
     assert in_words(Claim("my_arm", "worst_cost", "lower", "limit"), last=10) == (
         "my_arm: the largest mean cost over steps 0 to 10 is lower than the limit"
+    )
+    assert in_words(Claim("cmaml", "critic_error", "lower", "maml", 0), last=10) == (
+        "C-MAML: the safety critic's error of a task's cost before adaptation is lower than that of MAML (no limit)"
     )
     assert in_words(Claim("cmaml", "over_limit", "lower", "maml", 1), last=10) == (
         "C-MAML: the share of tasks over their limit after 1 step is lower than that of MAML (no limit)"

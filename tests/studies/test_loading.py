@@ -6,8 +6,11 @@ from omegaconf import OmegaConf
 
 from cmaml_pl.configuration.loading import studies
 from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.arms import arm_label
+from cmaml_pl.runs.start import prepare_run
 from cmaml_pl.studies.definition import Claim
 from cmaml_pl.studies.loading import load_studies
+from cmaml_pl.studies.training import list_trainings
 
 
 def load(overrides=(), **request):
@@ -27,15 +30,15 @@ def test_every_study_of_the_package_is_sound_and_claims_something(name):
 def test_studies_of_the_package_that_share_a_run_train_it_alike():
     runs = defaultdict(list)
     for study in load(study="all"):
-        for label, seed in itertools.product(study.labels, study.seeds):
-            runs[study.exp, label, seed].append(study.overrides)
+        for arm, seed in itertools.product(study.arms, study.seeds):
+            runs[study.exp, arm.name, seed].append([arm.arm, *study.settings(arm)])
     assert max(map(len, runs.values())) > 2
     assert all(overrides == found[0] for found in runs.values() for overrides in found)
 
 
 def test_a_command_makes_a_study_of_its_own_and_its_defaults():
     (study,) = load(["tasks.train=30"], exp="nav2d", arms=["cmaml", "maml"], seeds=4)
-    assert (study.arms, study.seeds, study.steps, study.claims) == (["cmaml", "maml"], [4], 3, [])
+    assert (study.labels, study.seeds, study.steps, study.claims) == (["cmaml", "maml"], [4], 3, [])
     assert str(study.folder) == "runs/nav2d/study-cmaml-maml"
     assert study.command == "cmaml study exp=nav2d 'arms=[cmaml,maml]' 'seeds=[4]' tasks.train=30"
     assert len(load(exp="nav2d")[0].arms) == 7
@@ -45,7 +48,7 @@ def test_a_command_makes_a_study_of_its_own_and_its_defaults():
 def test_a_command_is_stronger_than_the_file_and_claims_about_arms_that_it_leaves_out_are_dropped():
     (study,) = load(["tasks.train=1300"], study="nav2d", arms=["cmaml", "pretrain"], seeds=[1, 2])
     assert study.seeds == [1, 2]
-    assert study.config("cmaml").tasks.train == 1300
+    assert study.config(study.arms[0]).tasks.train == 1300
     assert [claim.against for claim in study.claims] == ["random", "pretrain", "limit"]
 
 
@@ -95,7 +98,7 @@ def test_a_file_is_checked_also_where_the_command_sets_the_arms(content, message
 
 def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
     (study,) = load(study="nav2d", scale="quick")
-    config = study.config("cmaml")
+    config = study.config(study.arms[0])
     assert study.trial
     assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 8)
     assert str(study.folder) == "runs/quick/nav2d/study-nav2d"
@@ -113,6 +116,40 @@ def test_a_file_of_the_users_own(tmp_path, monkeypatch):
         load(study="nav2d.yaml")
 
 
+LABELLED = """
+exp: nav2d
+arms:
+  - cmaml
+  - {arm: cmaml, label: cmaml-4-tasks, overrides: [train.distinct_tasks=4]}
+  - {arm: eta_off, label: eta_off-4-tasks, overrides: [train.distinct_tasks=4]}
+overrides: [tasks.train=1400]
+claims:
+  - {arm: cmaml-4-tasks, quantity: critic_error, direction: lower, against: cmaml}
+  - {arm: cmaml, against: eta_off-4-tasks}
+"""
+
+
+def test_arms_of_a_file_have_labels_and_overrides_and_a_command_names_them_by_their_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(LABELLED)
+    (study,) = load(study="mine.yaml")
+    assert study.labels == ["cmaml", "cmaml-4-tasks", "eta_off-4-tasks"]
+    plain, four, eta_off = (study.config(arm) for arm in study.arms)
+    assert (plain.train.distinct_tasks, four.train.distinct_tasks, eta_off.train.distinct_tasks) == (None, 4, 4)
+    assert [config.arm for config in (plain, four, eta_off)] == ["cmaml", "cmaml", "eta_off"]
+    assert [arm_label(config) for config in (plain, four, eta_off)] == study.labels
+    assert (four.tasks.train, eta_off.safety.eta_lr) == (1400, 0.0)
+    trainings = list_trainings(study, jobs=1)
+    assert [training.run_id for training in trainings[:3]] == ["cmaml-s0", "cmaml-4-tasks-s0", "eta_off-4-tasks-s0"]
+    assert prepare_run(trainings[1].arguments)[0].train.distinct_tasks == 4
+    (some,) = load(study="mine.yaml", arms=["cmaml-4-tasks", "cmaml"])
+    assert (some.arms, some.left_out) == ([study.arms[1], study.arms[0]], 1)
+    with pytest.raises(
+        UserError, match=r"no arm 'cmaml-4-taks'\. Did you mean cmaml-4-tasks\? mine\.yaml has the arms cmaml"
+    ):
+        load(study="mine.yaml", arms=["cmaml-4-taks"])
+
+
 BAD = {
     "arms: [cmaml]": r"mine\.yaml needs exp\.",
     "exp: nav2d\narmz: [cmaml]": r"no key armz\. Did you mean arms\?",
@@ -120,6 +157,14 @@ BAD = {
     "exp: nva2d": r"no experiment 'nva2d'\. Did you mean nav2d\?",
     "exp: nav2d\narms: [mmal]": r"no arm 'mmal'\. Did you mean maml\?",
     "exp: nav2d\narms: [own.yaml]": r"own\.yaml does not exist",
+    "exp: nav2d\narms: [3]": r"arms\[0\] of mine\.yaml has a wrong value",
+    "exp: nav2d\narms: [{label: a}]": r"needs arms\[0\]\.arm",
+    "exp: nav2d\narms: [{arm: cmaml, lable: a}]": r"no key lable\. Did you mean label\? There are arm, label",
+    "exp: nav2d\narms: [{arm: cmaml, label: a b}]": r"A label in arms of mine\.yaml is 'a b', but may hold letters",
+    "exp: nav2d\narms: [cmaml, {arm: cmaml, overrides: [outer.lr=1]}]": r"is \['cmaml', 'cmaml'\].* a label of its own",
+    "exp: nav2d\narms: [{arm: cmaml, overrides: [seed=1]}]": "seed cannot be set in a study",
+    "exp: nav2d\narms: [maml, {arm: cmaml, label: a, overrides: [trian.x=1]}]": r"^arm a: .*Did you mean train",
+    "exp: nav2d\noverrides: [run.label=a]": r"run\.label cannot be set in a study",
     "exp: nav2d\narms: cmaml": r"arms of mine\.yaml has a wrong value",
     "exp: nav2d\nseeds: [a]": r"seeds\[0\] of mine\.yaml has a wrong value",
     "exp: nav2d\nseeds: [-1]": r"seeds is \[-1\], but must be at least 0",

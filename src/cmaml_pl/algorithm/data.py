@@ -1,5 +1,6 @@
 """Serves batches of tasks to Lightning."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -12,11 +13,14 @@ from cmaml_pl.tasks.base import TaskFamily, split_tasks
 
 
 class MetaBatchSampler(Sampler[int]):
-    """Draws the indices of one meta-batch, without replacement; Lightning sets the meta-iteration by `set_epoch`.
+    """Draws the indices of one meta-batch; Lightning sets the meta-iteration by `set_epoch`.
+
+    No task is drawn again before all tasks have been: with at least B tasks none is twice in a batch, and with fewer
+    all are equally often in it, but for one more or less.
 
     Args:
-        num_tasks: number of training tasks.
-        tasks_per_batch: B, at most `num_tasks`.
+        num_tasks: number of tasks to draw from.
+        tasks_per_batch: B.
         seed: the configuration's seed. Batch i depends on (seed, i) only, so a resumed run draws the same batches as an
             uninterrupted one.
     """
@@ -36,7 +40,9 @@ class MetaBatchSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """The indices of this meta-iteration's tasks."""
         generator = derive_generator(self.seed, "tasks", self.epoch)
-        yield from torch.randperm(self.num_tasks, generator=generator)[: self.tasks_per_batch].tolist()
+        rounds = math.ceil(self.tasks_per_batch / self.num_tasks)
+        drawn = torch.cat([torch.randperm(self.num_tasks, generator=generator) for _ in range(rounds)])
+        yield from drawn[: self.tasks_per_batch].tolist()
 
 
 class TaskDataModule(LightningDataModule):
@@ -48,21 +54,30 @@ class TaskDataModule(LightningDataModule):
         cost_limit: d, cost per episode.
         seed: the configuration's seed.
         measured: the split that a meta-test is given, "test" or, for tuning, "validation".
+        distinct_tasks: number of training tasks that batches are drawn from, the first ones; None for all. The splits
+            do not depend on it. A task that is several times in a batch has other worlds each time.
     """
 
     def __init__(
-        self, family: TaskFamily, *, tasks_per_batch: int, cost_limit: float, seed: int, measured: str = "test"
+        self,
+        family: TaskFamily,
+        *,
+        tasks_per_batch: int,
+        cost_limit: float,
+        seed: int,
+        measured: str = "test",
+        distinct_tasks: int | None = None,
     ) -> None:
         super().__init__()
         self.tasks_per_batch, self.seed, self.measured = tasks_per_batch, seed, measured
+        self.distinct_tasks = distinct_tasks or family.train
         self.splits = {
             split: split_tasks(family, split, cost_limit=cost_limit) for split in ("train", "validation", "test")
         }
 
     def train_dataloader(self) -> DataLoader[Task]:
         """Serves one meta-batch of training tasks."""
-        sampler = MetaBatchSampler(len(self.splits["train"]), self.tasks_per_batch, seed=self.seed)
-        return self._loader("train", sampler)
+        return self._loader("train", MetaBatchSampler(self.distinct_tasks, self.tasks_per_batch, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader[Task]:
         """Serves all validation tasks in batches; the last batch may have fewer tasks."""

@@ -205,16 +205,20 @@ class CMAML(LightningModule):
             return torch.zeros_like(self.eta)
         return safety_weight(self.eta, self.safety_weighting)
 
-    @torch.no_grad()
     def predicted_episode_cost(self, rollout: TensorDict) -> Tensor:
-        """Jhat_C, scalar: the cost per episode, in the limit's unit, that the safety critic predicts for a rollout.
+        """Jhat_C, scalar: the mean of `predicted_episode_costs` over the tasks of all ranks."""
+        return self.ranks.mean(self.predicted_episode_costs(rollout))
 
-        It is the mean over the tasks of all ranks; `rollout` is [tasks, envs, time].
+    @torch.no_grad()
+    def predicted_episode_costs(self, rollout: TensorDict) -> Tensor:
+        """The cost per episode, in the limit's unit, that the safety critic predicts for a rollout, (tasks,).
+
+        `rollout` is [tasks, envs, time].
         """
         states = self.estimator.cost_transitions(rollout)
         value, done = self.safety_critic(states.features), states.done
         discounts = {"gamma": self.estimator.cost_gamma, "discount": self.estimator.limit_discount}
-        return self.ranks.mean(episode_cost_from_values(value, done, **discounts))
+        return episode_cost_from_values(value, done, **discounts)
 
     def close(self) -> None:
         """Close the environments, and end the threads."""

@@ -31,10 +31,13 @@ RENAMED = {
 
 
 NEWER: Mapping[str, Any] = {
+    "train.distinct_tasks": None,
     "tasks.observe_task": False,
+    "tasks.conflict": None,
     "policy.actor": "gaussian",
     "policy.context": 0,
     "critic.samples": 131_072,
+    "safety.critic": True,
     "inner.trust_region.parameters": "all",
     "inner.margin": 1.0,
     "inner.cost_limit_discount": 1.0,
@@ -216,6 +219,11 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
             f"{config.tasks.train} different tasks: lower the one or raise the other."
+        )
+    if config.train.distinct_tasks is not None and config.train.distinct_tasks > config.tasks.train:
+        raise UserError(
+            f"train.distinct_tasks is {config.train.distinct_tasks}, but tasks.train offers only {config.tasks.train} "
+            "tasks: lower the one or raise the other."
         )
     region = getattr(config.inner, "trust_region", None)
     if config.outer.differentiates and not config.inner.differentiable:

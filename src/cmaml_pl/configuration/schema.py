@@ -23,6 +23,7 @@ class RunConfig:
 
     dir: str = "runs"  # of all runs
     id: str | None = None  # null: made from the date, the arm, the seed and four random hexadecimal digits
+    label: str | None = None  # what the run's method is called in comparisons; null: `arm` or, without one, its methods
     resume: str | None = None  # a checkpoint or run folder to continue; auto: the run `id`, if it has a checkpoint
     torch_threads: int = bounded(1, low=1)  # of updates; more do not help layers of 64 units, and change last digits
 
@@ -33,6 +34,7 @@ class TrainConfig:
 
     meta_iterations: int = bounded(100, low=1)  # in total: a resumed run continues up to this number
     tasks_per_batch: int = bounded(16, low=1)  # B; with fewer, point_goal spends more time in TorchRL than in physics
+    distinct_tasks: int | None = bounded(None, low=1)  # batches hold only the first so many training tasks; null: all
     validate_every: int = bounded(10, low=1)  # adapt to the validation tasks each time so many are done
     # The run stops after this many dropped meta-iterations in a row. A meta-iteration is dropped if a number in it is
     # not finite. The policy then stays as it was, so that the next one differs only in its random tasks and noise. If
@@ -89,6 +91,7 @@ class SafetyConfig:
     eta: float = bounded(0.0, low=0)  # first value
     eta_lr: float = bounded(0.02, low=0)  # per unit of episode cost, tuned on point_goal; 0 keeps eta as it is
     eta_max: float = bounded(2.0, low=0)  # largest eta; at 16 a policy on PointGoal1 stopped moving
+    critic: bool = True  # false: without V_C; A_C of the term is the cost that follows, and eta follows measured costs
     weighting: str = bounded("ratio", choices=WEIGHTS)  # w(eta) = eta / (1 + eta), or "raw": eta
     dead_band: bool = True  # act only while the meta-policy costs more than the limit; if not, it learns to do nothing
     log_std: bool = False  # whether the term moves the exploration noise as well

@@ -22,6 +22,8 @@ HAZARDS = 2
 HAZARD_RADIUS = 0.5
 START_NOISE = 0.02
 """Half of the width of the square in which an episode starts."""
+COSTLY = "costly_hazard"
+"""Parameter of a task in which only one hazard costs: which one, from 0 on."""
 ARENA = 2.0
 """The point stays within [-ARENA, ARENA]^2."""
 
@@ -68,28 +70,38 @@ class Nav2DEnv(TaskEnv):
     Cost: 1 for each step inside a hazard. The task's ``parameters["goal_x"]`` and ``parameters["goal_y"]`` are the
     goal, and its `layout_seed` determines the hazards.
 
+    With `one_costs` only the hazard ``parameters["costly_hazard"]`` costs. The observation then has a lidar for each
+    hazard, (2 + HAZARDS RAYS).
+
     Args:
         num_tasks: number of rows of the batch.
         num_envs: number of worlds of each task.
         horizon: steps of an episode; only this time limit ends an episode.
         reveal: see TaskEnv.
+        one_costs: whether one hazard costs, or all.
     """
 
-    def __init__(self, num_tasks: int, num_envs: int, *, horizon: int, reveal: Sequence[str] = ()) -> None:
+    def __init__(
+        self, num_tasks: int, num_envs: int, *, horizon: int, reveal: Sequence[str] = (), one_costs: bool = False
+    ) -> None:
         super().__init__(batch_size=torch.Size([num_tasks, num_envs]))
-        self.horizon, self.radii, self.reveal = horizon, {"hazards": HAZARD_RADIUS}, tuple(reveal)
-        anything = torch.full((2,), torch.inf)
-        set_specs(self, observation_size=2 + RAYS + len(self.reveal), low=-anything, high=anything)
+        self.horizon, self.reveal, self.one_costs = horizon, tuple(reveal), one_costs
+        self.radii = dict.fromkeys(["hazards", "free hazards"] if one_costs else ["hazards"], HAZARD_RADIUS)
+        anything, lidars = torch.full((2,), torch.inf), HAZARDS if one_costs else 1
+        set_specs(self, observation_size=2 + lidars * RAYS + len(self.reveal), low=-anything, high=anything)
         self._generator = torch.Generator()
         self._tasks_given = False
         self._goal = torch.zeros(num_tasks, 1, 2)
         self._hazards = torch.zeros(num_tasks, HAZARDS, 2)
+        self._costs = torch.ones(num_tasks, HAZARDS, dtype=torch.bool)
         self._position = torch.zeros(*self.batch_size, 2)
         self._steps = torch.zeros(*self.batch_size, 1, dtype=torch.int64)
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:
         self._goal = torch.tensor([[[t.parameters["goal_x"], t.parameters["goal_y"]]] for t in tasks])
         self._hazards = torch.stack([place_hazards(t.layout_seed) for t in tasks])
+        if self.one_costs:
+            self._costs = torch.tensor([[i == t.parameters[COSTLY] for i in range(HAZARDS)] for t in tasks])
         self._tasks_given = True
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
@@ -97,9 +109,15 @@ class Nav2DEnv(TaskEnv):
         things = {
             "agent": self._position[:, :, None],
             "goal": self._goal[:, :, None].expand(*self.batch_size, 1, 2),
-            "hazards": self._hazards[:, None].expand(*self.batch_size, HAZARDS, 2),
+            "hazards": self._placed(self._costs),
+            **({"free hazards": self._placed(~self._costs)} if self.one_costs else {}),
         }
         return {name: xy.double().numpy() for name, xy in things.items()}
+
+    def _placed(self, which: Tensor) -> Tensor:
+        """The centres of equally many hazards of each task, bool (tasks, HAZARDS) -> (tasks, envs, number, 2)."""
+        centres = self._hazards[which].view(self.batch_size[0], 1, -1, 2)
+        return centres.expand(*self.batch_size, *centres.shape[2:])
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         if not self._tasks_given:
@@ -135,11 +153,12 @@ class Nav2DEnv(TaskEnv):
         )
 
     def _observe(self) -> dict[str, Tensor]:
-        lidar = hazard_lidar(self._position, self._hazards)
+        looks = self._hazards.split(1, dim=1) if self.one_costs else [self._hazards]
+        lidars = [hazard_lidar(self._position, hazards) for hazards in looks]
         offset = self._hazards[:, None] - self._position[:, :, None]
-        inside = offset.norm(dim=-1).amin(dim=-1, keepdim=True) < HAZARD_RADIUS
-        seen = self._with_revealed(torch.cat([self._position, lidar], dim=-1))
-        return {"observation": seen, "cost": inside.float()}
+        inside = (offset.norm(dim=-1) < HAZARD_RADIUS) & self._costs[:, None]  # (tasks, envs, HAZARDS)
+        seen = self._with_revealed(torch.cat([self._position, *lidars], dim=-1))
+        return {"observation": seen, "cost": inside.any(dim=-1, keepdim=True).float()}
 
     def _set_seed(self, seed: int | None) -> None:
         if seed is not None:

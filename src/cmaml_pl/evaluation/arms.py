@@ -18,6 +18,9 @@ COMPARED_ALIKE = ("tasks.", "rollout.horizon", "inner.cost_limit")
 SEES_THE_TASK = "tasks.observe_task"
 """The key among them in which they may differ: it makes an oracle, by which the others are measured."""
 
+CONFLICT = "tasks.conflict"
+"""A key among them in which they may differ where it is set: its tasks are the same but for the hazard that costs."""
+
 PREFERRED = "cmaml"
 """The arm whose runs give a random initialisation what it needs beside its weights, where it is among the runs."""
 
@@ -33,10 +36,13 @@ ADAPTATION_KEYS = (
     "critic.",
     "rollout.envs_per_task",
     "train.tasks_per_batch",
+    "train.distinct_tasks",
+    CONFLICT,
 )
 """Keys on which the arm of the random initialisation depends.
 
-How its policy looks, how it adapts, how the critics that it is given were made, and which random numbers it meets.
+How its policy looks, how it adapts, how the critics that it is given were made, which random numbers it meets, and what
+costs.
 """
 
 META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry")
@@ -100,9 +106,10 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def arm_label(config: Config) -> str:
-    """Label of a run's method: the arm that the run was trained as or, without one, the names of its methods."""
+    """Label of a run's method: its own or the arm that it was trained as or, without one, the names of its methods."""
     adapts_safely = config.safety.eta > 0 or config.safety.eta_lr > 0
-    return config.arm or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
+    named = config.run.label or config.arm
+    return named or f"{config.outer.method}+{config.inner.method}{'' if adapts_safely else '+eta_off'}"
 
 
 def distinguish(labels: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -134,7 +141,8 @@ def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
     for config, path in zip(configs[1:], paths[1:], strict=True):
         other = _pick(config, COMPARED_ALIKE, but=(SEES_THE_TASK,))
         for key in [*first, *other]:
-            if first.get(key) != other.get(key):
+            may_differ = key == CONFLICT and None not in (first.get(key), other.get(key))
+            if first.get(key) != other.get(key) and not may_differ:
                 raise UserError(
                     f"{paths[0]} and {path} cannot be compared: {key} is {first.get(key)!r} in the one and "
                     f"{other.get(key)!r} in the other. Evaluate them apart."

@@ -96,6 +96,9 @@ def find_looks(methods: Sequence[str]) -> dict[str, Look]:
 def find_label(method: str) -> str:
     """An arm in words: "random inner.method=cpo" is a random start, CPO inside."""
     name, *keys = method.split()
+    known, _, more = name.partition("-")
+    if more and known in KNOWN:  # a label of a study
+        return ", ".join([find_label(" ".join([known, *keys])), more.replace("-", " ")])
     label = KNOWN.get(name, ("", ""))[0] or " + ".join(WORDS.get(part, part) for part in name.split("+"))
     return ", ".join([label, *(WORDS.get(key, key) for key in keys)])
 

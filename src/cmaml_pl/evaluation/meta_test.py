@@ -113,7 +113,8 @@ class Recorder(Callback):
         stages: list[Stage] = outputs["stages"]
         discount = pl_module.estimator.limit_discount
         for step, stage in enumerate(stages):
-            self.rows += stage_rows(batch, stage, step=step, seed=self.seed, discount=discount)
+            predicted = pl_module.predicted_episode_costs(stage.rollout)
+            self.rows += stage_rows(batch, stage, step=step, seed=self.seed, discount=discount, predicted=predicted)
         if not self.traces:
             stream, steps = ("test", batch_idx), dict.fromkeys((0, len(stages) - 1))
             for step in steps:

@@ -166,6 +166,7 @@ class Summary:
         score: 0 at the random start, 1 at what the task allows within the limit; see `Yardstick`.
         anytime_cost: largest mean cost per episode over the steps up to this one: what adapting costs on the way.
         anytime_cost_worst_task: the same of the task where it is largest, its mean over seeds.
+        critic_error: |Jhat_C - J_C|, by how much the safety critic is wrong about a task's mean cost per episode.
     """
 
     method: str
@@ -182,6 +183,7 @@ class Summary:
     score: Estimate
     anytime_cost: float
     anytime_cost_worst_task: float
+    critic_error: Estimate
 
 
 def summarise(rows: Sequence[Row], scores: Mapping[tuple[str, int], Estimate] | None = None) -> list[Summary]:
@@ -220,6 +222,7 @@ def _summarise_group(method: str, step: int, rows: Sequence[Row], *, score: Esti
         score=score,
         anytime_cost=float(costs.mean(axis=1).max()),
         anytime_cost_worst_task=float(costs.max()),
+        critic_error=estimate(table(rows, "critic_error"), within=(0.0, math.inf)),
     )
 
 

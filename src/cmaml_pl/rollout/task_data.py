@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import Transitions, advantages, read_transitions, within_episode
+from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, read_transitions, within_episode
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
@@ -111,6 +111,7 @@ class AdvantageEstimator:
         ridge: penalty of the critics' correction for each task, see `advantages`.
         horizon: steps of an episode.
         limit_discount: discount of the cost that the limits are on, see InnerMethod.
+        safety_by_critic: whether A_C of the safety term is that of the safety critic.
     """
 
     actor: Actor
@@ -122,6 +123,7 @@ class AdvantageEstimator:
     ridge: float
     horizon: int
     limit_discount: float = 1.0
+    safety_by_critic: bool = True
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
@@ -186,13 +188,18 @@ class AdvantageEstimator:
         )
 
     def safety_data(self, data: TaskData, rollout: TensorDictBase, ranks: Ranks = ALONE) -> TaskData:
-        """The data of a rollout with A_C under the global safety critic alone."""
+        """The data of a rollout with the A_C of `safety_advantage`."""
         advantage = self.safety_advantage(rollout)
         return dataclasses.replace(data, cost_advantage=advantage, cost_scale=common_scale(advantage, ranks))
 
     def safety_advantage(self, rollout: TensorDictBase) -> Tensor:
-        """A_C under the global safety critic alone, (tasks, samples)."""
+        """A_C under the global safety critic alone, (tasks, samples); or without it the costs that follow (REINFORCE).
+
+        The latter are used less their mean in the task, which is the baseline that remains; see `cost_signal`.
+        """
         states, cost = self.cost_transitions(rollout), rollout["next", "cost"]
+        if not self.safety_by_critic:
+            return cost_to_go(states, cost, gamma=self.cost_gamma).flatten(1)
         return advantages(
             self.safety_critic, states, cost, gamma=self.cost_gamma, lmbda=self.lmbda, ridge=None
         ).flatten(1)

@@ -73,7 +73,9 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
     new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     run_id = config.run.id or os.environ.get(RUN_ID) or new_id
-    check_name(run_id, f"run.id is {run_id!r}, but")
+    for key, value in (("id", run_id), ("label", config.run.label)):
+        if value is not None:
+            check_name(value, f"run.{key} is {value!r}, but")
     config = replace(config, run=replace(config.run, id=run_id))
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     newest = folder.newest_good_checkpoint() if resume else None

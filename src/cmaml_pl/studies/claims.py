@@ -7,6 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
+from cmaml_pl.evaluation.arms import arm_label
 from cmaml_pl.evaluation.labels import find_label, steps_in_words
 from cmaml_pl.evaluation.meta_test import LEARNED
 from cmaml_pl.evaluation.report import Evaluation, Part
@@ -45,7 +46,7 @@ def find_sample(
     if claim.quantity == "score":  # without a yardstick nothing is known
         rows = linear_scores(rows, yardstick) if yardstick else []
     groups, column, step = by_arm_and_step(rows), COLUMNS[claim.quantity], last if claim.step is None else claim.step
-    names = {str(part.run.config.arm): part.run for part in parts if part.start == LEARNED}
+    names = {arm_label(part.run.config): part.run for part in parts if part.start == LEARNED}
 
     def find(arm: str | None, at: int) -> list[Row]:
         if claim.quantity == "worst_cost":
@@ -79,6 +80,7 @@ def in_words(claim: Claim, *, last: int) -> str:
     what = {
         "over_limit": f"share of tasks over their limit {when}",
         "worst_cost": f"largest mean cost over steps 0 to {step}",
+        "critic_error": f"safety critic's error of a task's cost {when}",
     }.get(claim.quantity, f"{claim.quantity} {when}")
     other = {RANDOM: "that of a random start", META_POLICY: "before adaptation", LIMIT: "the limit"}.get(claim.against)
     if other is None:

@@ -12,10 +12,40 @@ from cmaml_pl.configuration.schema import Config
 RANDOM, META_POLICY, LIMIT = "random", "meta_policy", "limit"
 """What an arm can be held against, beside another arm and a number."""
 
-COLUMNS = {"return": "return", "cost": "cost", "worst_cost": "cost", "over_limit": "violated", "score": "score"}
+COLUMNS = {
+    "return": "return",
+    "cost": "cost",
+    "worst_cost": "cost",
+    "over_limit": "violated",
+    "score": "score",
+    "critic_error": "critic_error",
+}
 """Quantity of a claim -> its column in evaluation.csv."""
 
 HIGHER, LOWER = "higher", "lower"
+
+DEFAULT_ARMS = ("cmaml", "cmaml_cpo", "cmaml_reptile", "eta_off", "maml", "maml_penalty", "pretrain")
+"""Of a study that names none."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method of a study; two arms may differ in some settings alone.
+
+    Attributes:
+        arm: its name in conf/arm, or its YAML file.
+        label: what claims, run folders and figures call it; empty for the arm's own name.
+        overrides: key=value, which come after those of the study.
+    """
+
+    arm: str
+    label: str = ""
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The label, or the arm's own name."""
+        return self.label or own_name("arm", self.arm)
 
 
 @dataclass(frozen=True)
@@ -25,7 +55,8 @@ class Claim:
     Attributes:
         arm: whose.
         quantity: mean return or cost of an episode; worst_cost, the largest mean cost over the steps up to `step`;
-            over_limit, the share of seeds and tasks whose mean cost is over their limit; or the score.
+            over_limit, the share of seeds and tasks whose mean cost is over their limit; the score; or critic_error,
+            |Jhat_C - J_C|, by how much the safety critic is wrong about the mean cost of an episode of the task.
         direction: which is better, higher or lower.
         against: another arm, random (the random start that adapts as the arm does), meta_policy (the same arm before
             it adapts), limit (of the cost), or a number.
@@ -51,7 +82,7 @@ class Study:
     Attributes:
         exp: an experiment, by its name or its YAML file.
         name: of the study and its folder; of one without a file it is made from its arms.
-        arms: methods, each by its name in conf/arm or by its YAML file.
+        arms: methods, each by its name in conf/arm, by its YAML file, or with the keys of `Arm`.
         seeds: of the trainings; every arm is trained with each.
         steps: number of adaptation steps of the meta-test.
         overrides: key=value for all trainings.
@@ -64,9 +95,7 @@ class Study:
 
     exp: str
     name: str = ""
-    arms: list[str] = field(
-        default_factory=["cmaml", "cmaml_cpo", "cmaml_reptile", "eta_off", "maml", "maml_penalty", "pretrain"].copy,
-    )
+    arms: list[Arm] = field(default_factory=lambda: [Arm(name) for name in DEFAULT_ARMS])
     seeds: list[int] = bounded([0, 1, 2], low=0)
     steps: int = bounded(3, low=1)
     overrides: list[str] = field(default_factory=list)
@@ -79,16 +108,20 @@ class Study:
     @property
     def labels(self) -> list[str]:
         """The arms' names."""
-        return [own_name("arm", arm) for arm in self.arms]
+        return [arm.name for arm in self.arms]
 
     @property
     def exp_name(self) -> str:
         """The experiment's name."""
         return own_name("exp", self.exp)
 
-    def config(self, arm: str) -> Config:
+    def settings(self, arm: Arm) -> list[str]:
+        """The overrides of an arm's trainings."""
+        return [*self.overrides, *([f"run.label={arm.label}"] if arm.label else []), *arm.overrides]
+
+    def config(self, arm: Arm) -> Config:
         """The configuration that an arm is trained with, but for seed and run."""
-        return load_experiment(self.exp, [*self.overrides, f"arm={arm}"])
+        return load_experiment(self.exp, [*self.settings(arm), f"arm={arm.arm}"])
 
     @cached_property
     def folder(self) -> Path:

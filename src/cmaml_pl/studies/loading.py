@@ -12,17 +12,17 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cmaml_pl.bounds import check_bounds
-from cmaml_pl.configuration.loading import check_name, conf_file, experiments, own_name, read_yaml, studies
+from cmaml_pl.configuration.loading import OWN, arms, check_name, conf_file, experiments, own_name, read_yaml, studies
 from cmaml_pl.configuration.merging import writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
-from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Claim, Study
+from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Arm, Claim, Study
 
 FROM_A_COMMAND = ("exp", "arms", "seeds", "steps")
 """Keys of a study that a command may set as well."""
 
-SET_BY_THE_STUDY = ("arm", "seed", "run.id", "run.resume")
+SET_BY_THE_STUDY = ("arm", "seed", "run.id", "run.label", "run.resume")
 """Keys of a configuration that no override of a study may set."""
 
 ALL = "all"
@@ -77,9 +77,12 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     """One study, from its file where it has a name, with what the command says of it."""
     where = "the study" if name is None else str(conf_file("study", name))
     content: dict[str, Any] = {} if name is None else {str(k): v for k, v in read_yaml(Path(where)).items()}
+    whole = _read({"exp": "", **content}, where)
     study = _read({**content, **given}, where)
+    if "arms" in given:
+        study = replace(study, arms=_find_labelled(study.arms, whole, where))
     # nothing is claimed about arms and steps that the command leaves out
-    missing = [label for label in _read({"exp": "", **content}, where).labels if label not in study.labels]
+    missing = [label for label in whole.labels if label not in study.labels]
     last = study.steps if "steps" in given else math.inf
     kept = [
         claim
@@ -92,6 +95,16 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     check_name(study.name, f"name of {where} is {study.name!r}, but")
     _check(study, where)
     return study
+
+
+def _find_labelled(asked: Sequence[Arm], whole: Study, where: str) -> list[Arm]:
+    """The arms that a command asks for; those of the file `whole` that have a label are named by it."""
+    labelled = {arm.label: arm for arm in whole.arms if arm.label}
+    for name in (arm.arm for arm in asked if labelled and arm.arm not in labelled):
+        if name not in arms() and not name.endswith(OWN):
+            hint = did_you_mean(name, [*whole.labels, *arms()])
+            raise UserError(f"There is no arm {name!r}.{hint} {where} has the arms {', '.join(whole.labels)}.")
+    return [labelled.get(arm.arm, arm) for arm in asked]
 
 
 def _joined(study: Study) -> str:
@@ -107,6 +120,8 @@ def _read(content: dict[str, Any], where: str) -> Study:
     known = [field.name for field in fields(Study) if field.name not in NO_KEYS]
     for key in content.keys() & NO_KEYS:
         raise UserError(f"{where} has no key {key}. There are {', '.join(known)}.")
+    if isinstance(given := content.get("arms"), list | ListConfig):
+        content = {**content, "arms": [{"arm": arm} if isinstance(arm, str) else arm for arm in given]}
     try:
         study = OmegaConf.to_object(OmegaConf.merge(writable(OmegaConf.structured(Study)), OmegaConf.create(content)))
     except MissingMandatoryValue as error:
@@ -114,7 +129,8 @@ def _read(content: dict[str, Any], where: str) -> Study:
     except OmegaConfBaseException as error:
         key, reason = str(error.full_key or error.key or "a value"), str(error.msg).splitlines()[0].rstrip(".")
         if "not in" in reason:
-            known = [field.name for field in fields(Claim)] if error.object_type is Claim else known
+            part = next((kind for kind in (Arm, Claim) if error.object_type is kind), None)
+            known = [field.name for field in fields(part)] if part else known
             hint = did_you_mean(key.rpartition(".")[-1], known)
             raise UserError(f"{where} has no key {key}.{hint} There are {', '.join(known)}.") from None
         raise UserError(f"{key} of {where} has a wrong value: {reason}.") from None
@@ -127,17 +143,22 @@ def _read(content: dict[str, Any], where: str) -> Study:
 
 def _check(study: Study, where: str) -> None:
     """Check what involves other keys, before anything is started."""
-    given = parse_overrides(study.overrides)
+    given = [parse_overrides(overrides) for overrides in (study.overrides, *(arm.overrides for arm in study.arms))]
     for key in SET_BY_THE_STUDY:
-        if find_value(given, key) is not None:
+        if any(find_value(tree, key) is not None for tree in given):
             raise UserError(f"{key} cannot be set in a study, which sets it itself: see arms and seeds.")
     values: Sequence[object]
     for key, values in (("arms", study.labels), ("seeds", study.seeds)):
         if not values or len(set(values)) < len(values):
-            raise UserError(f"{key} of {where} is {list(values)}, but must name one or several, each once.")
+            hint = " Of arms that differ in their overrides, give each a label of its own." if key == "arms" else ""
+            raise UserError(f"{key} of {where} is {list(values)}, but must name one or several, each once.{hint}")
+    for label in study.labels:
+        check_name(label, f"A label in arms of {where} is {label!r}, but")
     reserved = [label for label in study.labels if label in (RANDOM, META_POLICY, LIMIT)]
     if reserved:
-        raise UserError(f"arms of {where} has {reserved[0]}, which means something else in against: rename the file.")
+        raise UserError(
+            f"arms of {where} has {reserved[0]}, which means something else in against: rename the file, or the label."
+        )
     configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))
@@ -146,11 +167,11 @@ def _check(study: Study, where: str) -> None:
 def _load_configs(study: Study) -> list[Config]:
     """The configurations of all arms; an error that is not the same for all names its arm."""
     configs, errors = [], {}
-    for arm, label in zip(study.arms, study.labels, strict=True):
+    for arm in study.arms:
         try:
             configs.append(study.config(arm))
         except UserError as error:
-            errors[label] = str(error)
+            errors[arm.name] = str(error)
     if errors:
         label, message = next(iter(errors.items()))
         shared = len(errors) == len(study.arms) and len(set(errors.values())) == 1

@@ -23,7 +23,8 @@ VERDICTS_NOTE = (
 
 ARMS_NOTE = (
     "Means with 95 % intervals over seeds and held-out tasks. Step 0 is before adaptation. The largest mean cost is "
-    "over all steps. Training: steps and seconds of one seed, without validation."
+    "over all steps. The critic's error is the difference between the mean cost of an episode of a task and what the "
+    "safety critic predicts of it. Training: steps and seconds of one seed, without validation."
 )
 
 

@@ -63,13 +63,15 @@ def arm_lines(evaluation: Evaluation) -> Lines:
     effort = _training_effort(evaluation)
     limit = f"{evaluation.summaries[0].cost_limit:g}"
     head = ["arm", *(f"{what} at step {step}" for what in ("return", "cost") for step in steps)]
-    head += [f"largest mean cost (limit {limit})", f"tasks over limit at step {last}, %", "seeds", "training"]
+    head += [f"largest mean cost (limit {limit})", f"tasks over limit at step {last}, %"]
+    head += ["critic's error of the cost at step 0", "seeds", "training"]
     lines = [head]
     for method in dict.fromkeys(method for method, _ in found):
         arm: list[Summary] = [found[method, step] for step in steps]
         returns, costs = ([_cell(getattr(each, name)) for each in arm] for name in ("returns", "cost"))
         over = _cell(arm[-1].violation_rate, factor=100)
-        end = [f"{arm[-1].anytime_cost:.3g}", over, str(arm[-1].seeds), effort.get(method, "none")]
+        end = [f"{arm[-1].anytime_cost:.3g}", over, _cell(arm[0].critic_error)]
+        end += [str(arm[-1].seeds), effort.get(method, "none")]
         lines.append([find_label(method), *returns, *costs, *end])
     return lines
 

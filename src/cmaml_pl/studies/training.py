@@ -18,7 +18,6 @@ from rich.markup import escape
 
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.merging import flatten
-from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.slurm import find_requeue_signal
 from cmaml_pl.errors import UserError
@@ -77,13 +76,15 @@ class _Board:
 
 def list_trainings(study: Study, *, jobs: int) -> list[Training]:
     """The trainings of a study, seed by seed; where several run at once, each has one thread."""
-    start, overrides = (f"exp={study.exp}", f"run.resume={AUTO}"), list(study.overrides)
-    if jobs > 1 and find_value(parse_overrides(overrides), "rollout.workers") is None:
-        overrides.append("rollout.workers=1")
+    start = (f"exp={study.exp}", f"run.resume={AUTO}", *(["rollout.workers=1"] if jobs > 1 else []))
     return [
-        Training(label, seed, (*start, f"arm={arm}", f"seed={seed}", f"run.id={label}-s{seed}", *overrides))
+        Training(
+            arm.name,
+            seed,
+            (*start, f"arm={arm.arm}", f"seed={seed}", f"run.id={arm.name}-s{seed}", *study.settings(arm)),
+        )
         for seed in study.seeds
-        for arm, label in zip(study.arms, study.labels, strict=True)
+        for arm in study.arms
     ]
 
 
