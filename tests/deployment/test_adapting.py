@@ -62,11 +62,10 @@ def test_every_strategy_begins_with_the_meta_policy_and_gives_finite_stages(name
 
 def test_the_strategy_is_for_the_meta_test_and_training_gives_the_same_bits(tmp_path):
     tiny = ["train.meta_iterations=2", "train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=12"]
+    tiny += ["tasks.validation=2", "quiet=true", "logger.wandb=disabled"]
     states = []
     for arm in ("cmaml", "cmaml_mixture"):
-        config = load_experiment(
-            "nav2d", [f"arm={arm}", *tiny, "tasks.validation=2", "quiet=true", "logger.wandb=disabled"]
-        )
+        config = load_experiment("nav2d", [f"arm={arm}", *tiny])
         with open_module(config) as module:
             (tmp_path / arm).mkdir()
             build_trainer(config, RunFolder(tmp_path / arm)).fit(module, build_datamodule(config))

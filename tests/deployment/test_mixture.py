@@ -123,6 +123,16 @@ def test_one_episode_beyond_what_was_reckoned_with_is_enough():
         assert go_on(mixture, now, torch.zeros(1, 8).masked_fill(trial, cost), trial).theta.item() == theta
 
 
+def test_a_costly_episode_of_the_fallback_makes_trials_rarer_and_is_no_reason_to_play_the_candidate_alone():
+    mixture, now = started()
+    cost, nowhere = torch.zeros(1, 60), torch.zeros(1, 60, dtype=torch.bool)
+    cost[0, 0] = 2 * LARGEST
+    later = go_on(mixture, now, cost, nowhere)
+    assert later.theta.item() == 1.0
+    assert 0 < later.share < now.share / 1.5
+    assert mixture.upper(later.evidence, later.evidence.candidate).item() == pytest.approx(2 * LARGEST)
+
+
 def test_a_trusted_candidate_becomes_the_fallback_and_is_moved_on():
     mixture, now = started()
     half = torch.zeros(1, 80, dtype=torch.bool)

@@ -56,14 +56,14 @@ class Mixture(Deployment):
 
     Attributes:
         delta: probability with which a task's deployed episodes may cost more than the limit on average, at any step.
-        worst_cost: the costliest episode that is reckoned with, in multiples of the limit. It decides how often a
-            candidate of which nothing is known is tried, and how many episodes it takes to trust it. A candidate that
-            has a costlier episode is dropped.
+        worst_cost: the costliest episode that is reckoned with, in multiples of the limit; more if the fallback has had
+            a costlier one. It decides how often a candidate of which nothing is known is tried, and how many episodes
+            it takes to trust it. A candidate that has a costlier episode is dropped.
     """
 
     method: str = "mixture"
     delta: float = bounded(0.1, above=0, high=0.5)  # chosen, not tuned
-    worst_cost: float = bounded(5.0, above=1)  # chosen, not tuned; docs/methods.md has what other values cost
+    worst_cost: float = bounded(5.0, above=1)  # chosen, not tuned
 
     needs_limit: ClassVar[bool] = True
 
@@ -82,7 +82,7 @@ class Mixture(Deployment):
         seen: Evidence = now.evidence.add(cost, worlds)
         assert now.fallback is not None
         moved = now.alone & (theta != now.theta).any(dim=1)  # no other: its step was rejected, and it goes on
-        over = ~now.alone & self.is_over(seen, seen.candidate)
+        over = ~now.alone & (self.is_over(seen, seen.candidate) | self.surprises(seen))
         fallback = now.theta.where(moved[:, None], now.fallback)
         half_way = (now.theta + fallback) / 2
         seen = replace(
@@ -104,12 +104,21 @@ class Mixture(Deployment):
 
     def upper(self, seen: Evidence, number: Tensor) -> Tensor:
         """The upper bound on the mean cost of the policies of some numbers, (tasks,)."""
-        largest = self.worst_cost * seen.limit
-        known = {"largest": largest, "delta": self.level(number) * (1.0 - FOR_FALLBACKS)}
+        known = {"largest": self.largest(seen), "delta": self.level(number) * (1.0 - FOR_FALLBACKS)}
         return upper_bound(seen.cost, seen.player == number[:, None], **known)
 
+    def largest(self, seen: Evidence) -> Tensor:
+        """The costliest episode that is reckoned with, (tasks,)."""
+        fallback = seen.cost.where(seen.player == seen.fallback[:, None], 0.0).amax(dim=1)
+        return torch.maximum(fallback, self.worst_cost * seen.limit)
+
+    def surprises(self, seen: Evidence) -> Tensor:
+        """Whether an episode of the candidate has cost more than was reckoned with, bool, (tasks,)."""
+        own = seen.player == seen.candidate[:, None]
+        return (own & (seen.cost > self.largest(seen)[:, None])).any(dim=1)
+
     def is_over(self, seen: Evidence, number: Tensor, *, part: float = 1.0) -> Tensor:
-        """Whether the policies of some numbers are found to cost more than the limit, or than `worst_cost` once.
+        """Whether the policies of some numbers are found to cost more than the limit on average, bool, (tasks,).
 
         Args:
             seen: the episodes so far.
@@ -117,8 +126,7 @@ class Mixture(Deployment):
             part: of delta.
         """
         own = seen.player == number[:, None]
-        worse = (own & (seen.cost > self.worst_cost * seen.limit[:, None])).any(dim=1)
-        return worse | exceeds(seen.cost, own, limit=seen.limit, delta=self.level(number) * part)
+        return exceeds(seen.cost, own, limit=seen.limit, delta=self.level(number) * part)
 
     def level(self, number: Tensor) -> Tensor:
         """The part of delta for the policies of some numbers, (tasks,): a half, a fourth, ...; their sum is delta."""
@@ -135,4 +143,4 @@ def largest_share(upper: Tensor, fallback: Tensor, limit: Tensor) -> Tensor:
     """
     slack = limit - fallback
     alpha = (slack / (upper - fallback)).where((slack > 0) & (upper > limit), 0.0)
-    return alpha.where(upper > limit, 1.0)
+    return alpha.where(~(upper <= limit), 1.0)
