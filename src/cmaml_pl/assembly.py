@@ -120,6 +120,7 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
         estimator=estimator,
         inner=config.inner,
         outer=config.outer,
+        deployment=config.deployment,
         eta=config.safety.eta if config.outer.safety_term else 0.0,
         safety_weighting=config.safety.weighting,
         dead_band=config.safety.dead_band,

@@ -168,9 +168,12 @@ def evaluate(overrides: Sequence[str]) -> Path:
     """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...].
 
     steps=K is the number of adaptation steps, and out=FOLDER the folder of the results. split=validation measures on
-    the validation tasks instead, for tuning.
+    the validation tasks instead, for tuning. deployment.method=NAME measures each run deployed in that way as well.
     """
-    run, steps, out, split, quiet = _values("evaluate", overrides, ("run", "steps", "out", "split", "quiet"))
+    deployment = [item for item in overrides if item.startswith("deployment.")]
+    others = [item for item in overrides if item not in deployment]
+    known = ("run", "steps", "out", "split", "quiet", "deployment.method")
+    run, steps, out, split, quiet, _ = _values("evaluate", others, known)
     if not run:
         raise UserError(
             "evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K, out=FOLDER and split=validation."
@@ -187,6 +190,7 @@ def evaluate(overrides: Sequence[str]) -> Path:
         steps=steps,
         split=split or MEASURED[0],
         out=Path(str(out)) if out else None,
+        deployment=deployment,
         console=_console(quiet=bool(quiet)),
     ).folder
 

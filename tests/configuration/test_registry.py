@@ -69,6 +69,7 @@ def test_a_step_without_a_derivative_is_refused_by_name_where_one_is_needed(inne
 
 OWN = """
 from dataclasses import dataclass
+from cmaml_pl.deployment.mixture import Mixture
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
@@ -79,6 +80,10 @@ class Near(Nav2DFamily):
 @dataclass(frozen=True, kw_only=True)
 class Bold(TRPOLag):
     boldness: float = 2.0
+
+@dataclass(frozen=True, kw_only=True)
+class Timid(Mixture):
+    timidity: float = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Odd(Nav2DFamily):
@@ -100,8 +105,10 @@ def own(tmp_path, monkeypatch):
 
 
 def test_a_family_and_a_method_of_ones_own_are_named_by_their_import_path(own, tmp_path):
-    names = ["tasks.family=own_module:Near", "inner.method=own_module:Bold"]
-    config = load_experiment("nav2d", [*TINY, *names, "tasks.nearness=0.7", "inner.boldness=3"])
+    names = ["tasks.family=own_module:Near", "inner.method=own_module:Bold", "deployment.method=own_module:Timid"]
+    keys = ["tasks.nearness=0.7", "inner.boldness=3", "deployment.timidity=2", "inner.cost_limit=4"]
+    config = load_experiment("nav2d", [*TINY, *names, *keys])
+    assert (type(config.deployment).__name__, config.deployment.timidity) == ("Timid", 2.0)
     assert (type(config.tasks).__name__, config.tasks.nearness) == ("Near", 0.7)
     assert (type(config.inner).__name__, config.inner.boldness) == ("Bold", 3.0)
     assert config.inner.multiplier_kp == load_experiment("nav2d").inner.multiplier_kp  # a file's key that both have

@@ -7,6 +7,7 @@ written beside it, by the first process.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -22,9 +23,9 @@ def train_on(file: Path, overrides: list[str]) -> None:
     kept = torch.load(file, weights_only=True) if known else {}
     collect, meta_step, start, gradients = Rollouts.collect, CMAML._meta_step, CMAML.on_fit_start, []
 
-    def collect_or_replay(self: Rollouts, theta: torch.Tensor, *stream: str | int) -> TensorDict:
+    def collect_or_replay(self: Rollouts, theta: torch.Tensor, *stream: str | int, **mixture: Any) -> TensorDict:
         if not known:
-            kept[repr(stream)] = collect(self, theta, *stream).clone().to_dict()
+            kept[repr(stream)] = collect(self, theta, *stream, **mixture).clone().to_dict()
         part = self.ranks.part(self.num_tasks)
         batch = TensorDict.from_dict(kept[repr(stream)], auto_batch_size=True, batch_dims=3)[part]
         return batch.apply(lambda x: x.double() if known and x.is_floating_point() else x.clone())

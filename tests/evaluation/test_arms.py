@@ -88,6 +88,20 @@ def test_degrees_of_conflict_are_compared_but_not_with_tasks_without_one(tmp_pat
         open_runs([saved[0], plain])
 
 
+def test_a_run_deployed_in_another_way_as_well_is_one_more_arm_of_the_same_random_start(tmp_path):
+    paths = [save_run(tmp_path / arm, f"arm={arm}") for arm in ("cmaml", "cmaml_mixture")]
+    runs = open_runs(paths, ["deployment.method=mixture"])
+    assert [run.arm for run in runs] == [
+        "cmaml deployment.method=adapted",
+        "cmaml_mixture",
+        "cmaml deployment.method=mixture",
+    ]
+    assert runs[2].folder.path == paths[0]
+    assert {run.random_arm for run in runs} == {"random"}
+    stricter = open_runs(paths[1:], ["deployment.delta=0.01"])
+    assert [run.arm for run in stricter] == [f"cmaml_mixture deployment.delta={delta}" for delta in (0.1, 0.01)]
+
+
 def test_names_of_methods_come_before_other_keys():
     settings = [{"a": 1, "inner.method": "cpo"}, {"a": 2, "inner.method": "trpo"}]
     assert distinguish(["x", "x"], settings) == ["x inner.method=cpo", "x inner.method=trpo"]

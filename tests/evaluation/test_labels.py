@@ -1,7 +1,7 @@
 from matplotlib.colors import is_color_like
 
 from cmaml_pl.configuration.loading import arms
-from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
+from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS
 from cmaml_pl.evaluation.labels import KNOWN, MOST_DRAWN, OTHER_COLOURS, choose, find_label, find_looks
 
 STUDY = [
@@ -43,6 +43,8 @@ def test_every_method_has_words():
         assert "inner.method" not in find_label(f"random inner.method={name}")
     for name in OUTER_METHODS.own:
         assert name not in find_label(f"{name}+cpo").split(" + ")
+    for name in DEPLOYMENTS.own:
+        assert "deployment.method" not in find_label(f"cmaml deployment.method={name}")
 
 
 def test_a_panel_has_the_arms_that_it_needs_most():

@@ -121,6 +121,19 @@ def test_what_was_measured_is_kept_until_something_differs(run):
     assert measured(config)
 
 
+def test_each_strategy_of_deployment_keeps_its_own_measurement_and_a_random_start_has_none(run):
+    config, folder = run
+    mixed = load_experiment("nav2d", [*TINY, "deployment.method=mixture"])
+    adapted, _ = measure(config, folder, LEARNED, steps=2)
+    found, kept = measure(mixed, folder, LEARNED, steps=2)
+    assert not kept
+    assert [row for row in found.rows if row["step"] == 0] == [row for row in adapted.rows if row["step"] == 0]
+    assert found.rows != adapted.rows
+    for settings in (config, mixed):
+        assert measure(settings, folder, LEARNED, steps=2)[1]
+    assert measure(config, folder, RANDOM, steps=1)[0].rows == measure(mixed, folder, RANDOM, steps=1)[0].rows
+
+
 def test_what_other_code_has_measured_is_measured_anew(run, monkeypatch):
     config, folder = run
     monkeypatch.setattr(meta_test, "sources_digest", lambda: "the code of then")

@@ -32,6 +32,22 @@ def test_settings_are_tuned_on_validation_tasks_apart_from_the_test(folder, tmp_
     assert not (folder.path / "evaluation.csv").exists()
 
 
+def test_a_run_is_compared_with_itself_deployed_in_another_way(tmp_path):
+    start = ("train", "exp=nav2d", "run.id=a", "arm=cmaml", *DISABLED, *TINY)
+    cmaml(*start, "train.meta_iterations=1", "inner.cost_limit=3", cwd=tmp_path)
+    command = ("evaluate", "run=runs/nav2d/a", "steps=1", "deployment.method=mixture", "deployment.delta=0.2")
+    printed = cmaml(*command, cwd=tmp_path)
+    assert "3/3" in printed
+    folder = tmp_path / "runs/nav2d/evaluations/a-1steps-deployment_method_mixture-deployment_delta_0_2"
+    rows = lines(folder / "evaluation.csv")
+    names = {f"cmaml deployment.method={name}" for name in ("adapted", "mixture")}
+    assert {row["method"] for row in rows} == {*names, "random"}
+    before = [[cell for key, cell in row.items() if key != "method"] for row in rows if row["step"] == "0"]
+    assert before[:2] == before[2:4]  # the meta-policy's, in either way
+    assert cmaml(*command, cwd=tmp_path).count("measured before") == 3
+    assert not (tmp_path / "runs/nav2d/a/evaluation.csv").exists()
+
+
 @pytest.fixture
 def arms(folder, tmp_path):
     """Runs of two more arms beside the first; their folders as a command names them."""

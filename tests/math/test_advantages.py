@@ -4,6 +4,7 @@ import torch
 from cmaml_pl.math.advantages import (
     episode_cost_from_values,
     episode_sums,
+    first_episode_sums,
     gae,
     mean_episode_sum,
     standardise,
@@ -122,3 +123,13 @@ def test_the_first_episodes_sums_give_the_mean(discount):
     sums = episode_sums(signal, done, discount=discount)
     first = sums.gather(2, done.int().argmax(dim=2, keepdim=True))[:, :, 0, 0]
     torch.testing.assert_close(first.mean(dim=1).float(), mean_episode_sum(signal, done, discount=discount))
+
+
+def test_the_first_episode_of_each_world_is_summed_by_itself():
+    done = torch.zeros(2, 2, 4, 1, dtype=torch.bool)
+    done[0, 0, 1] = done[0, 0, 3] = done[0, 1, 3] = done[1, 0, 0] = True  # the last world's does not end
+    cost = torch.tensor([[[1.0, 2, 4, 8], [1, 1, 1, 1]], [[5, 1, 1, 1], [1, 1, 1, 1]]])[..., None]
+    found = first_episode_sums(cost, done, discount=0.5)
+    torch.testing.assert_close(found, torch.tensor([[2.0, 1.875], [5.0, torch.nan]]), equal_nan=True)
+    means = mean_episode_sum(cost, done, discount=0.5)
+    torch.testing.assert_close(means, found.nanmean(dim=1))

@@ -55,6 +55,21 @@ def test_every_task_is_run_by_its_own_parameters(rollouts, actor, theta):
     torch.testing.assert_close(batch["action_log_prob"], log_prob)
 
 
+def test_in_the_other_worlds_the_fallback_plays(rollouts, actor, theta):
+    worlds = rollouts.draw_worlds(torch.tensor([0.0, 0.5, 1.0]), "test")
+    assert worlds.sum(dim=1).tolist()[::2] == [0, ENVS]
+    assert 0 < worlds[1].sum() < ENVS
+    assert torch.equal(worlds, rollouts.draw_worlds(torch.tensor([0.0, 0.5, 1.0]), "test"))
+    fallback = theta + 1.0
+    batch = rollouts.collect(theta, "test", fallback=fallback, worlds=worlds)
+    for p in range(TASKS):
+        for parameters, rows in ((theta[p], worlds[p]), (fallback[p], ~worlds[p])):
+            actor.load_vector(parameters)
+            torch.testing.assert_close(batch["loc"][p][rows], actor(batch["observation"][p][rows])[0])
+    everywhere = rollouts.collect(theta, "test", fallback=fallback, worlds=worlds | True)
+    assert torch.equal(everywhere["action"], rollouts.collect(theta, "test")["action"])
+
+
 def test_the_stream_alone_decides_the_numbers(rollouts, theta):
     first = rollouts.collect(theta, "a", 1)
     other = rollouts.collect(theta, "a", 2)

@@ -26,7 +26,7 @@ def write_as_before_the_trust_region_had_a_section(folder: RunFolder) -> None:
     config = yaml.safe_load(folder.config.read_text())
     region = config["inner"].pop("trust_region")
     config["inner"] |= {name: value for name, value in region.items() if f"inner.{name}" in RENAMED}
-    del config["tasks"]["observe_task"]
+    del config["tasks"]["observe_task"], config["deployment"]
     for key, value in GONE.items():
         section, _, name = key.partition(".")
         config[section][name] = value

@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from cmaml_pl.deployment.base import Adapted, Deployment
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
@@ -22,6 +23,8 @@ from cmaml_pl.task import Task
 @dataclass(frozen=True)
 class Stage:
     """The policies of a batch of tasks after k adaptation steps, and the rollout that they collected.
+
+    A strategy of deployment may let other policies play some of the episodes.
 
     Attributes:
         theta: the parameters that collected the rollout, (tasks, P).
@@ -77,6 +80,7 @@ def adapt(
     inner: InnerMethod,
     stream: Sequence[str | int],
     threads: RowThreads = ONE_THREAD,
+    deployment: Deployment | None = None,
 ) -> list[Stage]:
     """Adapt one policy to every task; each step uses newly collected data.
 
@@ -90,6 +94,8 @@ def adapt(
         inner: the adaptation method.
         stream: names the random streams of the rollouts.
         threads: share the tasks of a step.
+        deployment: which policies play the episodes; None for the adapted ones. Where another one plays as well, the
+            adapted policy takes no step.
 
     Returns:
         K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
@@ -97,17 +103,21 @@ def adapt(
     """
     rows, own = rollouts.set_tasks(tasks)
     limit = torch.tensor([task.cost_limit for task in rows])
-    stacked, multipliers = theta.expand(len(rows), -1).clone(), multiplier.expand(len(rows)).clone()
+    deployment = deployment or Adapted()
+    now = deployment.start(theta.expand(len(rows), -1).clone(), limit)
+    multipliers = multiplier.expand(len(rows)).clone()
     stages: list[Stage] = []
     step: InnerStep | None = None
     for k in range(steps + 1):
-        rollout = rollouts.collect(stacked, *stream, k)
+        worlds = rollouts.draw_worlds(now.share, *stream, k)
+        rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds)
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
-        stages.append(Stage(stacked, multipliers, rollout, data, step))
+        stages.append(Stage(now.theta, multipliers, rollout, data, step))
         if k < steps:
-            proposed = _step(inner, estimator.actor, stacked, multipliers, data, threads)
-            step = _hold_broken(proposed, stages[-1], whole=inner.shares_policy)
-            stacked, multipliers = step.theta, step.multiplier
+            proposed = _step(inner, estimator.actor, now.theta, multipliers, data, threads)
+            step = _hold(proposed, stages[-1], may_move=now.alone, whole=inner.shares_policy)
+            now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
+            multipliers = step.multiplier
     return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
 
 
@@ -121,13 +131,13 @@ def _step(
     return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
-def _hold_broken(step: InnerStep, before: Stage, *, whole: bool) -> InnerStep:
+def _hold(step: InnerStep, before: Stage, *, may_move: Tensor, whole: bool) -> InnerStep:
     """`step`, but a task whose data or step is not finite keeps the parameters and the multiplier of `before`.
 
-    With `whole`, the step is one that all tasks take together. It was computed without the data of broken tasks, and
-    they take it as well.
+    So does a task outside `may_move`, bool, (tasks,): other policies have played in its data. With `whole`, the step is
+    one that all tasks take together. It was computed without the data of broken tasks, and they take it as well.
     """
-    sound = finite_rows([step.theta, step.multiplier])
+    sound = finite_rows([step.theta, step.multiplier]) & may_move
     sound = sound if whole else sound & before.finite
     return replace(
         step,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
+from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.math.advantages import episode_cost_from_values
@@ -36,6 +37,7 @@ class CMAML(LightningModule):
             V_C.
         inner: the method that adapts a policy to a task.
         outer: the method that gives the meta-gradient.
+        deployment: which policies play the episodes of a meta-test.
         rollouts: collects experience.
         eta: first value of the safety term's multiplier.
         safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for w(eta) = eta.
@@ -56,6 +58,7 @@ class CMAML(LightningModule):
         estimator: AdvantageEstimator,
         inner: InnerMethod,
         outer: OuterMethod,
+        deployment: Deployment,
         rollouts: Rollouts,
         eta: float,
         safety_weighting: str,
@@ -70,6 +73,7 @@ class CMAML(LightningModule):
         self.actor, self.reward_critic = estimator.actor, estimator.reward_critic
         self.safety_critic, self.estimator = estimator.safety_critic, estimator
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
+        self.deployment = deployment
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
         self.seed, self.threads = seed, threads
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
@@ -145,21 +149,23 @@ class CMAML(LightningModule):
         return MetaGoal(last.theta, weight, last.data, self._through(stages, inner))
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
-        """Adapt to held-out tasks and log metrics.
+        """Adapt to held-out tasks and log metrics of the adapted policies.
 
         Nothing is learned, and every validation draws the same random numbers.
         """
         self._adapt_to_measure(tasks, "validation", batch_idx, prefix="val/")
 
     def test_step(self, tasks: list[Task], batch_idx: int) -> dict[str, list[Stage]]:
-        """Adapt to test tasks; callbacks measure the returned stages.
+        """Adapt to test tasks, deployed as `deployment` decides; callbacks measure the returned stages.
 
         Lightning's Trainer needs `inference_mode=False`, because adaptation computes gradients.
         """
-        return {"stages": self._adapt_to_measure(tasks, "test", batch_idx, prefix="test/")}
+        return {"stages": self._adapt_to_measure(tasks, "test", batch_idx, prefix="test/", deployment=self.deployment)}
 
-    def _adapt_to_measure(self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str) -> list[Stage]:
-        stages = self.adapt(tasks, self.inner.steps, (stream, batch_idx))
+    def _adapt_to_measure(
+        self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str, deployment: Deployment | None = None
+    ) -> list[Stage]:
+        stages = self.adapt(tasks, self.inner.steps, (stream, batch_idx), deployment=deployment)
         metrics = stage_metrics(stages, self.ranks)
         metrics["lambda/mean"] = self.ranks.mean(stages[-1].multiplier)
         self._log({prefix + name: value for name, value in metrics.items()}, len(tasks))
@@ -173,6 +179,7 @@ class CMAML(LightningModule):
         *,
         theta: Tensor | None = None,
         inner: InnerMethod | None = None,
+        deployment: Deployment | None = None,
     ) -> list[Stage]:
         """Adapt a policy to tasks; see `cmaml_pl.algorithm.adaptation.adapt` for what is returned.
 
@@ -182,6 +189,8 @@ class CMAML(LightningModule):
             stream: names the random streams of the rollouts.
             theta: parameters that every task starts from, (P,); None takes those that are deployed.
             inner: the adaptation method; None takes the configured one.
+            deployment: which policies play the episodes; None for the adapted ones. `self.deployment` is the configured
+                strategy.
         """
         return adapt(
             tasks,
@@ -193,6 +202,7 @@ class CMAML(LightningModule):
             inner=inner or self.inner,
             stream=stream,
             threads=self.threads,
+            deployment=deployment,
         )
 
     def safety_weight(self, pre: TaskData) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from cmaml_pl.configuration.merging import merge_layers
+from cmaml_pl.configuration.merging import NEWER_SECTIONS, merge_layers
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
@@ -154,7 +154,7 @@ def load_stored(path: Path, overrides: Sequence[str] = ()) -> Config:
         stored = read_yaml(path)
         merge_layers([stored])
         for section in fields(Config):
-            if section.name not in stored:
+            if section.name not in stored and section.name not in NEWER_SECTIONS:
                 raise UserError(f"It ends early: it has no {section.name}.")
     except MissingCodeError:
         raise

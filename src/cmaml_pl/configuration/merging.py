@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cmaml_pl.bounds import check_bounds
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
-from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
 from cmaml_pl.configuration.schema import GAUSSIAN, Config, PolicyConfig
 from cmaml_pl.errors import UserError
 
@@ -18,6 +19,7 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
     "tasks": ("family", TASK_FAMILIES),
     "inner": ("method", INNER_METHODS),
     "outer": ("method", OUTER_METHODS),
+    "deployment": ("method", DEPLOYMENTS),
 }
 """Section -> (key, registry), for sections whose fields depend on the value of one of their keys.
 
@@ -44,9 +46,12 @@ NEWER: Mapping[str, Any] = {
     "outer.clip": None,
     "outer.every_step": False,
     "outer.average": 1,
+    "deployment.method": "adapted",
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
 
+NEWER_SECTIONS = ("deployment",)
+"""Sections that earlier versions did not have."""
 
 GONE: Mapping[str, Any] = {"critic.halves": False}
 """Keys that earlier versions had, and the value at which they did nothing: with it they are ignored."""
@@ -117,7 +122,7 @@ def _rename(layer: DictConfig) -> None:
 def _schema_for(changes: DictConfig) -> DictConfig:
     """Every key that `changes` may set, with its type and default.
 
-    The keys of `tasks`, `inner` and `outer` are those of the family and of the methods that `changes` names.
+    The keys of the sections in SECTIONS are those of the family and of the methods that `changes` names.
     """
     schema = writable(OmegaConf.structured(Config))
     for section, (selector, registry) in SECTIONS.items():
@@ -231,6 +236,11 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"outer.method is {config.outer.method}, which needs the derivative of an adaptation step, but "
             f"inner.method={config.inner.method} has none: choose one of {able}, or outer.method=fomaml."
+        )
+    if config.deployment.needs_limit and not 0 < config.inner.cost_limit < math.inf:
+        raise UserError(
+            f"deployment.method is {config.deployment.method}, which needs a finite limit above 0, but "
+            f"inner.cost_limit is {config.inner.cost_limit}: set another one, or deployment.method=adapted."
         )
     has_context = config.policy.context > 0 or config.policy.actor != GAUSSIAN
     if region is not None and region.parameters == "context" and not has_context:

@@ -1,4 +1,4 @@
-"""Lists every method and task family by its name in the configuration; a new one adds one line here.
+"""Lists all methods, task families and strategies of deployment by their names in the configuration, one a line.
 
 Each entry is a frozen dataclass. Its fields are the keys of the configuration's section that names it. Methods and
 families of other packages are found by an entry point or by their import path, see Registry.
@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from cmaml_pl.deployment.base import Adapted, Deployment
+from cmaml_pl.deployment.mixture import Mixture
 from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_object
 from cmaml_pl.inner.base import InnerMethod
@@ -125,6 +127,15 @@ OUTER_METHODS = Registry(
         "pooled": Pooled,
         "reptile": Reptile,
         "safemeta": SafeMeta,
+    },
+)
+DEPLOYMENTS = Registry(
+    "deployment.method",
+    Deployment,
+    "cmaml_pl.deployments",
+    {
+        "adapted": Adapted,
+        "mixture": Mixture,
     },
 )
 TASK_FAMILIES = Registry(

@@ -1,13 +1,14 @@
 """Every section of the configuration, with its defaults, their units and their sources.
 
-The keys of the sections `tasks`, `inner` and `outer` are the fields of a dataclass in the registry, which
-`tasks.family`, `inner.method` and `outer.method` choose.
+The keys of the sections `tasks`, `inner`, `outer` and `deployment` are the fields of a dataclass in the registry, which
+`tasks.family`, `inner.method`, `outer.method` and `deployment.method` choose.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.deployment.base import Adapted, Deployment
 from cmaml_pl.inner.base import InnerMethod
 from cmaml_pl.inner.trpo_lag import TRPOLag
 from cmaml_pl.outer.base import OuterMethod
@@ -127,6 +128,7 @@ class Config:
     tasks: TaskFamily = field(default_factory=LayoutFamily)
     inner: InnerMethod = field(default_factory=TRPOLag)
     outer: OuterMethod = field(default_factory=FOMAML)
+    deployment: Deployment = field(default_factory=Adapted)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     # Further arguments of Lightning's Trainer. `callbacks` come after the project's own; written as logger.others are.
     trainer: dict[str, Any] = field(default_factory=dict)

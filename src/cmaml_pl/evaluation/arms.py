@@ -1,10 +1,11 @@
 """Groups runs into arms and names the arms. An arm is one method, with all its seeds; arms are compared."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cmaml_pl.configuration.loading import load_stored
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
@@ -77,13 +78,27 @@ class Run:
         return self.arm.split()[0] != PREFERRED, self.arm, self.config.seed
 
 
-def open_runs(paths: Sequence[Path]) -> list[Run]:
+def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run]:
     """The runs in the folders `paths`, which are to be compared, with the names of their arms.
 
+    Args:
+        paths: run folders.
+        deployment: overrides in the section `deployment`. With some, each run is there once more, at the end, deployed
+            in that way, unless that is its own.
+
     Raises:
-        UserError: a folder holds no run, two runs cannot be compared, or two runs have the same method and seed.
+        UserError: a folder holds no run, two runs cannot be compared, or two runs have the same method and seed; or the
+            overrides do not fit, or change nothing.
     """
     opened = [open_run(path) for path in paths]
+    if deployment:
+        others = [
+            replace(config, deployment=load_stored(folder.config, deployment).deployment) for config, folder in opened
+        ]
+        changed = [i for i, other in enumerate(others) if other != opened[i][0]]
+        if not changed:
+            raise UserError(f"The runs are deployed by {' '.join(deployment)} as they are: leave that out.")
+        opened, paths = opened + [(others[i], opened[i][1]) for i in changed], [*paths, *(paths[i] for i in changed)]
     configs = [config for config, _ in opened]
     _check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])

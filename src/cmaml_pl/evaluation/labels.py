@@ -28,6 +28,7 @@ KNOWN = {
     "meta_cpo": ("Meta-CPO", "darkkhaki"),
     "meta_srl": ("Meta-SRL", "slateblue"),
     "cmaml_focops": ("C-MAML, FOCOPS inside", "limegreen"),
+    "cmaml_mixture": ("C-MAML, mixed in as it proves safe", "steelblue"),
     "reptile_p3o": ("Reptile, P3O inside", "magenta"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
@@ -62,6 +63,8 @@ WORDS = {
     "inner.method=ppo_lag": "PPO-Lagrangian inside",
     "inner.method=safemeta": "SafeMeta inside",
     "inner.method=trpo": "no limit inside",
+    "deployment.method=adapted": "adapted policy deployed",
+    "deployment.method=mixture": "mixed in as it proves safe",
     "tasks.observe_task=True": "sees the task",
     "tasks.observe_task=False": "does not see the task",
 }

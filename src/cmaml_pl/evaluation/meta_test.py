@@ -15,6 +15,7 @@ from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.schema import Config
+from cmaml_pl.deployment.base import Adapted
 from cmaml_pl.evaluation.rows import Row, stage_rows
 from cmaml_pl.evaluation.sources import sources_digest
 from cmaml_pl.evaluation.traces import Trace, record_traces
@@ -57,10 +58,12 @@ def measure(
     Args:
         config: the run's configuration.
         folder: the run's files.
-        start: LEARNED or RANDOM.
+        start: LEARNED or RANDOM. A random start is no policy to fall back on: it is deployed as it has adapted.
         steps: number of adaptation steps.
         split: one of MEASURED.
     """
+    if start == RANDOM:
+        config = replace(config, deployment=Adapted())
     what = {
         "format": FORMAT,
         "start": start,
@@ -74,7 +77,9 @@ def measure(
             if not key.startswith(("quiet", "run.", "logger.", "trainer.", "rollout.workers"))
         },
     }
-    path = folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps.pt"
+    deployed = config.deployment.method.replace(":", "-")
+    ending = "" if isinstance(config.deployment, Adapted) else f"_{deployed}"
+    path = folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps{ending}.pt"
     kept = _read(path)
     if kept is not None and kept["what"] == what:
         return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True

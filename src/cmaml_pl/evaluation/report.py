@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -74,6 +75,7 @@ def evaluate_runs(
     out: Path | None,
     console: Console,
     split: str = "test",
+    deployment: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Evaluation:
     """Adapt every arm on the same tasks, and write the results.
@@ -88,19 +90,21 @@ def evaluate_runs(
             `evaluations/NAME` beside the first run folder. On validation tasks, one run has a folder there as well.
         console: prints progress and tables.
         split: which tasks, one of MEASURED.
+        deployment: overrides in the section `deployment`; with some, each run is measured in that way as well.
         overwrite: whether the results of another evaluation in `out` are replaced.
 
     Returns:
         The results; their folder has evaluation.csv, summary.csv, comparison.csv where there are several arms,
         finetuning.png, scatter.png, trajectories.png, adaptation.png and, where it can be drawn, video.gif.
     """
-    runs = open_runs(paths)
+    runs = open_runs(paths, deployment)
+    trained = runs[: len(paths)]
     steps = steps or max(run.config.inner.steps for run in runs)
-    for run in runs:
+    for run in trained:
         done, total = load_checkpoint(run.folder.last_checkpoint).iterations, run.config.train.meta_iterations
         if done < total:
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
-    folder = _prepare_folder(runs, steps, out, split, overwrite=overwrite)
+    folder = _prepare_folder(trained, steps, out, split, deployment, overwrite=overwrite)
     parts = list_parts(runs)
     rows, traces = _measure(parts, steps, split, console)
     yardstick, missing = _find_yardstick(parts, rows)
@@ -162,19 +166,31 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
     return [*parts, *(part for seeds in random.values() for _, part in sorted(seeds.items()))]
 
 
-def _prepare_folder(runs: Sequence[Run], steps: int, out: Path | None, split: str, *, overwrite: bool = False) -> Path:
+def _prepare_folder(
+    runs: Sequence[Run],
+    steps: int,
+    out: Path | None,
+    split: str,
+    deployment: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+) -> Path:
     """The folder of the results, made if needed.
 
     Raises:
         UserError: the folder holds something else than the results of the same request.
     """
     homes = [run.folder.path.resolve() for run in runs]
-    if len(runs) == 1 and split == "test" and (out is None or out.resolve() == homes[0]):
+    if len(runs) == 1 and split == "test" and not deployment and (out is None or out.resolve() == homes[0]):
         return runs[0].folder.path
-    ending = f"{steps}steps" if split == "test" else f"{steps}steps-{split}"
+    ending = "-".join(
+        [f"{steps}steps", *([] if split == "test" else [split]), *(re.sub(r"\W+", "_", key) for key in deployment)]
+    )
     folder = out or runs[0].folder.path.parent / "evaluations" / f"{_join([home.name for home in homes])}-{ending}"
     asked = {"runs": [os.path.relpath(home, folder.resolve()) for home in homes], "steps": steps}
-    request = OmegaConf.create(asked | ({} if split == "test" else {"split": split}))
+    request = OmegaConf.create(
+        asked | ({} if split == "test" else {"split": split}) | ({"deployment": list(deployment)} if deployment else {})
+    )
     stored = folder / REQUEST_FILE
     known = stored.is_file() and (overwrite or OmegaConf.load(stored) == request)
     if folder.exists() and any(folder.iterdir()) and not known:

@@ -77,11 +77,22 @@ def mean_episode_sum(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> 
     as the longest episode, so that the first one always ends within it. Of the later ones, the short ones would be
     over-represented: a long one has not ended by the end of the batch.
     """
+    counted, ended = _first_episodes(signal, done, discount)
+    return counted.sum(dim=(1, 2, 3)) / ended.sum(dim=(1, 2, 3)).clamp_min(1)
+
+
+def first_episode_sums(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> Tensor:
+    """The same sum of each world's first episode, (tasks, envs, time, 1) -> (tasks, envs); NaN if it has not ended."""
+    counted, ended = _first_episodes(signal, done, discount)
+    return counted.sum(dim=(2, 3)).where(ended[:, :, 0, 0], torch.nan)
+
+
+def _first_episodes(signal: Tensor, done: Tensor, discount: float) -> tuple[Tensor, Tensor]:
+    """discount^t signal_t, 0 beyond each world's first episode, and whether that has ended, (tasks, envs, 1, 1)."""
     steps = steps_so_far(done)
     first = steps == torch.arange(done.shape[-2])[:, None]
     ended = done.any(dim=-2, keepdim=True)
-    total = (signal * _powers(discount, steps) * (first & ended)).sum(dim=(1, 2, 3))
-    return total / ended.sum(dim=(1, 2, 3)).clamp_min(1)
+    return signal * _powers(discount, steps) * (first & ended), ended
 
 
 def _powers(discount: float, steps: Tensor) -> Tensor | float:

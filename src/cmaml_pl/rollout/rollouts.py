@@ -28,6 +28,11 @@ class StackedPolicy(TensorDictModuleBase):
         actor: the network. Its normaliser is always used; its own parameters are used only until `theta` is set.
         num_tasks: number of rows of the batch.
         ranks: the processes that share the batch; they step other rows of it.
+
+    Attributes:
+        theta: parameters of each task, (tasks, P).
+        fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
+        worlds: those that have `theta`, bool, (tasks, envs).
     """
 
     in_keys = ("observation",)
@@ -39,13 +44,20 @@ class StackedPolicy(TensorDictModuleBase):
         # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
         self._actor = [actor]
         self.theta = actor.vector().expand(num_tasks, -1)
+        self.fallback: Tensor | None = None
+        self.worlds: Tensor | None = None
         self.generator = torch.Generator()
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """The tensordict, with loc, scale, action, (tasks, envs, A) each, and action_log_prob, (tasks, envs), added."""
         actor = self._actor[0]
-        loc, scale = actor.stacked(self.theta, actor.normaliser(tensordict["observation"]))
+        features = actor.normaliser(tensordict["observation"])
+        loc, scale = actor.stacked(self.theta, features)
+        if self.fallback is not None and self.worlds is not None:
+            own = self.worlds[..., None]
+            others = actor.stacked(self.fallback, features)
+            loc, scale = (mine.where(own, other) for mine, other in zip((loc, scale), others, strict=True))
         noise = self.ranks.draw(torch.randn, loc.shape, generator=self.generator)
         action = loc + scale * noise
         return tensordict.update(
@@ -100,19 +112,29 @@ class Rollouts:
         self.env.set_tasks(rows)
         return rows, len(tasks[part])
 
-    def collect(self, theta: Tensor, *stream: str | int) -> TensorDict:
+    def draw_worlds(self, share: Tensor, *stream: str | int) -> Tensor:
+        """A random choice of worlds, bool, (tasks, envs); `share` is the probability of a task's worlds, (tasks,)."""
+        generator = derive_generator(self.seed, "worlds", *stream)
+        uniform = self.ranks.draw(torch.rand, self.env.batch_size, generator=generator)
+        return uniform < share[:, None]
+
+    def collect(
+        self, theta: Tensor, *stream: str | int, fallback: Tensor | None = None, worlds: Tensor | None = None
+    ) -> TensorDict:
         """One rollout; it begins with a reset of all worlds.
 
         Args:
             theta: parameters of the tasks of this rank's rows, (tasks, P).
             stream: names the random stream of this rollout; the same names give the same random numbers.
+            fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
+            worlds: those that have `theta`, bool, (tasks, envs).
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
             observation, reward, cost, done, terminated, truncated.
         """
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
-        self._policy.theta = theta
+        self._policy.theta, self._policy.fallback, self._policy.worlds = theta, fallback, worlds
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         batch: TensorDict = next(batches)
