@@ -66,6 +66,11 @@ def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage]
     return ([stage.select(sound) for stage in stages] if 0 < kept < tasks else stages), tasks - kept
 
 
+def steps_between(stages: Sequence[Stage]) -> list[InnerStep]:
+    """The adaptation steps that led from the first of some stages to the last."""
+    return [stage.step for stage in stages if stage.step is not None]
+
+
 def adapt(
     tasks: Sequence[Task],
     theta: Tensor,
@@ -77,6 +82,7 @@ def adapt(
     inner: InnerMethod,
     stream: Sequence[str | int],
     threads: RowThreads = ONE_THREAD,
+    lengths: Tensor | None = None,
 ) -> list[Stage]:
     """Adapt one policy to every task; each step uses newly collected data.
 
@@ -90,6 +96,7 @@ def adapt(
         inner: the adaptation method.
         stream: names the random streams of the rollouts.
         threads: share the tasks of a step.
+        lengths: factors on the lengths of the steps; a step beyond the last of them has the last. None changes no step.
 
     Returns:
         K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
@@ -105,7 +112,8 @@ def adapt(
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(stacked, multipliers, rollout, data, step))
         if k < steps:
-            proposed = _step(inner, estimator.actor, stacked, multipliers, data, threads)
+            method = inner if lengths is None else inner.stretched(float(lengths[min(k, len(lengths) - 1)]))
+            proposed = _step(method, estimator.actor, stacked, multipliers, data, threads)
             step = _hold_broken(proposed, stages[-1], whole=inner.shares_policy)
             stacked, multipliers = step.theta, step.multiplier
     return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
