@@ -60,7 +60,8 @@ def bound_slope(distance: Tensor, walked: Tensor) -> Tensor:
         dU / dlog alpha = (W - KL(pi || phi)) / alpha,    which this function gives in units of W / alpha.
 
     It is 0 where the steps together are as long as the way: at a radius of E KL(pi || phi) / K, the best one in
-    hindsight (Khodak, Balcan & Talwalkar 2019, "Adaptive Gradient-Based Meta-Learning Methods").
+    hindsight (Khodak, Balcan & Talwalkar 2019, "Adaptive Gradient-Based Meta-Learning Methods"). Meta-SRL descends
+    bounds of this form as well, with constants of softmax policies, which are not used here.
 
     Args:
         distance: mean KL(pi || phi) over tasks, nats, scalar.
