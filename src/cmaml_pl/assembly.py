@@ -82,8 +82,9 @@ def open_module(config: Config, ranks: Ranks = ALONE) -> Iterator[CMAML]:
 def load_run(path: str | Path) -> tuple[CMAML, TaskDataModule]:
     """A trained module with its environments, and the data module with its tasks.
 
-    Parameters, observation normaliser, critics, lambda and eta are read from the checkpoint. `module.adapt` adapts the
-    policy to tasks, a Trainer can train the module further or test it, and `module.close()` closes its environments.
+    Parameters, observation normaliser, critics, lambda, eta and the learned lengths of adaptation steps are read from
+    the checkpoint. `module.adapt` adapts the policy to tasks, a Trainer can train the module further or test it, and
+    `module.close()` closes its environments.
 
     Args:
         path: a checkpoint, or a run folder for its newest checkpoint.

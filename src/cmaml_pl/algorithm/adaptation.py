@@ -69,6 +69,11 @@ def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage]
     return ([stage.select(sound) for stage in stages] if 0 < kept < tasks else stages), tasks - kept
 
 
+def steps_between(stages: Sequence[Stage]) -> list[InnerStep]:
+    """The adaptation steps that led from the first of some stages to the last."""
+    return [stage.step for stage in stages if stage.step is not None]
+
+
 def adapt(
     tasks: Sequence[Task],
     theta: Tensor,
@@ -81,6 +86,7 @@ def adapt(
     stream: Sequence[str | int],
     threads: RowThreads = ONE_THREAD,
     deployment: Deployment | None = None,
+    lengths: Tensor | None = None,
 ) -> list[Stage]:
     """Adapt one policy to every task; each step uses newly collected data.
 
@@ -96,6 +102,7 @@ def adapt(
         threads: share the tasks of a step.
         deployment: which policies play the episodes; None for the adapted ones. Where another one plays as well, the
             adapted policy takes no step.
+        lengths: factors on the lengths of the steps; a step beyond the last of them has the last. None changes no step.
 
     Returns:
         K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
@@ -114,7 +121,8 @@ def adapt(
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(now.theta, multipliers, rollout, data, step))
         if k < steps:
-            proposed = _step(inner, estimator.actor, now.theta, multipliers, data, threads)
+            method = inner if lengths is None else inner.stretched(float(lengths[min(k, len(lengths) - 1)]))
+            proposed = _step(method, estimator.actor, now.theta, multipliers, data, threads)
             step = _hold(proposed, stages[-1], may_move=now.alone, whole=inner.shares_policy)
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
             multipliers = step.multiplier

@@ -9,13 +9,14 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from tensordict import TensorDict
 from torch import Tensor
 
-from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages
+from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages, steps_between
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
 from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.outer.base import MetaBatch, MetaGoal, OuterMethod, first_order
+from cmaml_pl.outer.lengths import move_lengths
 from cmaml_pl.outer.safety import safety_gradient, safety_weight
 from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -51,6 +52,7 @@ class CMAML(LightningModule):
     eta: Tensor
     multiplier: Tensor
     env_steps: Tensor
+    step_lengths: Tensor | None
 
     def __init__(
         self,
@@ -82,6 +84,8 @@ class CMAML(LightningModule):
         self.register_buffer("deployed", self.actor.vector())
         self.register_buffer("multiplier", torch.tensor(float(inner.multiplier_init)))
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
+        # learned factors on the lengths of the adaptation steps; a run that learns none does not save them
+        self.register_buffer("step_lengths", torch.ones(inner.steps) if outer.radius_lr > 0 else None)
 
     @classmethod
     def load_from_checkpoint(cls, *args: object, **kwargs: object) -> NoReturn:
@@ -108,7 +112,7 @@ class CMAML(LightningModule):
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
-        goals = [MetaGoal(adapted, weight, post.data, self._through(stages, inner))]
+        goals = [MetaGoal(adapted, weight, post.data, self._through(stages, inner), steps_between(stages))]
         if self.outer.every_step:
             goals += [self._goal(stages[: k + 1], inner) for k in range(len(stages) - 1)]
 
@@ -133,11 +137,19 @@ class CMAML(LightningModule):
         env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
         self.env_steps += env_steps
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
-        metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step}
+        metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step, **self._learn_lengths(batch)}
         metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
         metrics["policy/std"] = self.actor.mean_std(pre.data.features)
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
+
+    def _learn_lengths(self, batch: MetaBatch) -> dict[str, Tensor]:
+        """Move the lengths of the adaptation steps, if they are learned; the metric that tells them."""
+        if self.step_lengths is None:
+            return {}
+        gradient = self.outer.length_gradient(self.actor, batch)
+        self.step_lengths = move_lengths(self.step_lengths, gradient, lr=self.outer.radius_lr)
+        return {"inner/length": self.step_lengths.mean()}
 
     def _through(self, stages: list[Stage], inner: InnerMethod) -> PullBack:
         return pull_back(stages, self.actor, inner) if self.outer.differentiates else first_order
@@ -146,7 +158,7 @@ class CMAML(LightningModule):
         """What the policies of the last of some stages are to do better, see OuterMethod.every_step."""
         last = stages[-1]
         _, weight = inner.judge(self.actor, last.theta, last.multiplier, last.data)
-        return MetaGoal(last.theta, weight, last.data, self._through(stages, inner))
+        return MetaGoal(last.theta, weight, last.data, self._through(stages, inner), steps_between(stages))
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:
         """Adapt to held-out tasks and log metrics of the adapted policies.
@@ -203,6 +215,7 @@ class CMAML(LightningModule):
             stream=stream,
             threads=self.threads,
             deployment=deployment,
+            lengths=self.step_lengths,
         )
 
     def safety_weight(self, pre: TaskData) -> Tensor:

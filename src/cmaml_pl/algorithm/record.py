@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cmaml_pl.algorithm.adaptation import Stage
+from cmaml_pl.algorithm.adaptation import Stage, steps_between
 from cmaml_pl.distributed.ranks import Ranks
 
 
@@ -31,7 +31,7 @@ class MetaIteration:
 def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
     """Name -> mean over the tasks of all ranks, scalar: before adaptation (pre), after it (post), and of its steps."""
     pre, post = stages[0], stages[-1]
-    steps = [stage.step for stage in stages if stage.step is not None]
+    steps = steps_between(stages)
     rows = {
         "pre/return": pre.data.episode_return,
         "pre/cost": pre.data.episode_cost,

@@ -46,6 +46,7 @@ NEWER: Mapping[str, Any] = {
     "outer.clip": None,
     "outer.every_step": False,
     "outer.average": 1,
+    "outer.radius_lr": 0.0,
     "deployment.method": "adapted",
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
@@ -241,6 +242,12 @@ def _check_together(config: Config) -> None:
         raise UserError(
             f"deployment.method is {config.deployment.method}, which needs a finite limit above 0, but "
             f"inner.cost_limit is {config.inner.cost_limit}: set another one, or deployment.method=adapted."
+        )
+    if config.outer.radius_lr > 0 and not config.inner.stretchable:
+        able = ", ".join(name for name, method in INNER_METHODS.own.items() if method().stretchable)
+        raise UserError(
+            f"outer.radius_lr is {config.outer.radius_lr}, which learns how long adaptation steps are, but no trust "
+            f"region sets that for inner.method={config.inner.method}: choose one of {able}, or set outer.radius_lr=0."
         )
     has_context = config.policy.context > 0 or config.policy.actor != GAUSSIAN
     if region is not None and region.parameters == "context" and not has_context:

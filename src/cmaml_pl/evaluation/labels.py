@@ -30,10 +30,11 @@ KNOWN = {
     "cmaml_focops": ("C-MAML, FOCOPS inside", "limegreen"),
     "cmaml_mixture": ("C-MAML, mixed in as it proves safe", "steelblue"),
     "reptile_p3o": ("Reptile, P3O inside", "magenta"),
+    "maml_ppo_lag": ("MAML-PPO-Lagrangian", "sienna"),
 }
 """Words and colour of an arm, those that a figure needs most first."""
 
-OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo", "sienna")
+OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo")
 """For arms without a colour of their own; red is the limit's."""
 
 WORDS = {

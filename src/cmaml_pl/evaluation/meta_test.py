@@ -143,8 +143,9 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int, spli
     recorder = Recorder(seed=config.seed)
     # all cores, however many the run was trained with: in a study several runs train at once, but one is measured
     rollout = replace(config.rollout, workers=None)
-    config = replace(config, inner=replace(config.inner, steps=steps), rollout=rollout)
+    config = replace(config, rollout=rollout)
     with open_module(config) as module:
+        module.inner = replace(module.inner, steps=steps)
         first_weights = module.actor.vector()
         restore(module, load_checkpoint(checkpoint))
         if start == RANDOM:

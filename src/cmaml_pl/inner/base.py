@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,14 @@ from cmaml_pl.rollout.task_data import TaskData
 
 PullBack = Callable[[Tensor], Tensor]
 """Maps gradients in adapted parameters to gradients in those that adaptation started from, both (tasks, P)."""
+
+
+@runtime_checkable
+class Stretchable(Protocol):
+    """A trust region that sets how long a step is, and can make it longer or shorter."""
+
+    def stretched(self, factor: float) -> Self:
+        """The region whose steps are, to first order, `factor` times as long in parameters; 1 changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,23 @@ class InnerMethod(ABC):
         It is 0 if the method computes its multiplier anew in each step.
         """
         return 0.0
+
+    @property
+    def stretchable(self) -> bool:
+        """Whether its steps can be `stretched`: by default, if its field `trust_region` can."""
+        return isinstance(getattr(self, "trust_region", None), Stretchable)
+
+    def stretched(self, factor: float) -> "InnerMethod":
+        """The method whose steps are `factor` times as long, for outer methods that learn their lengths.
+
+        Raises:
+            NotImplementedError: the method is not `stretchable`.
+        """
+        region = getattr(self, "trust_region", None)
+        if not self.stretchable or not isinstance(region, Stretchable):
+            raise NotImplementedError(f"the steps of {self.method} cannot be made longer or shorter")
+        changed: dict[str, Any] = {"trust_region": region.stretched(factor)}
+        return replace(self, **changed)
 
     @abstractmethod
     def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:

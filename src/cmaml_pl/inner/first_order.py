@@ -1,6 +1,7 @@
 """Shared by FOCOPS, PPO-Lagrangian and P3O: Adam steps on one rollout, within a bound on the divergence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -35,6 +36,10 @@ class AdamRegion:
     parameters: str = bounded("all", choices=PARTS)
     passes: int = bounded(20, low=1)
     lr: float = bounded(2.0e-3, above=0)
+
+    def stretched(self, factor: float) -> Self:
+        """See Stretchable: Adam's step size sets the length; max_kl still bounds it."""
+        return replace(self, lr=factor * self.lr)
 
     def step(
         self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: TaskFunction

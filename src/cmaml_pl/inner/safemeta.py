@@ -47,6 +47,11 @@ class SafeMetaAdaptation(InnerMethod):
     margin: float = bounded(1.0, above=0, high=1)
     trust_region: TrustRegion = field(default_factory=TrustRegion)
 
+    @property
+    def stretchable(self) -> bool:
+        """False: kappa sets the length of a step, and the trust region only bounds it."""
+        return False
+
     def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> InnerStep:
         """See InnerMethod.step."""
         target, region = self._target(data), self.trust_region

@@ -1,6 +1,7 @@
 """The trust region of an adaptation step: how far a step may go, and how its length is found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,6 +49,10 @@ class TrustRegion:
     fisher_every: int = bounded(4, low=1)
     line_search_ratio: float = bounded(0.8, above=0, high=1)
     line_search_tries: int = bounded(15, low=1)
+
+    def stretched(self, factor: float) -> Self:
+        """See Stretchable: the divergence grows with the square of a step's length."""
+        return replace(self, max_kl=factor**2 * self.max_kl)
 
     def fisher(self, actor: Actor, theta: Tensor, data: TaskData) -> TaskFunction:
         """The product with the damped Fisher matrix at `theta`, v -> (H + damping I) v, (tasks, P) -> (tasks, P)."""

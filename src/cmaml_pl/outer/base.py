@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cmaml_pl.bounds import bounded
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
-from cmaml_pl.inner.base import InnerMethod, PullBack
+from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
 from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.natural_gradient import natural_step, rowwise_gradient
 from cmaml_pl.nets.networks import Actor
@@ -51,12 +51,14 @@ class MetaGoal:
         weight: of the cost in the loss, held fixed, (tasks,).
         post: rollouts of the policies.
         pull_back: through the steps that led to the policies, for a method that `differentiates`.
+        steps: those steps, from the meta-parameters on.
     """
 
     adapted: Tensor
     weight: Tensor
     post: TaskData
     pull_back: PullBack = first_order
+    steps: Sequence[InnerStep] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,26 @@ class OuterMethod(ABC):
     def every_step(self) -> bool:
         """Whether the policies of all adaptation steps count, with those before the first one, or only the last."""
         return False
+
+    @property
+    def radius_lr(self) -> float:
+        """How fast the lengths of the adaptation steps are learned, see `move_lengths`; 0 keeps them as configured."""
+        return 0.0
+
+    def length_gradient(self, actor: Actor, batch: MetaBatch) -> Tensor:
+        """The gradient of what is to fall, in the logarithms of the lengths of the K adaptation steps.
+
+        Args:
+            actor: the network that runs the parameters.
+            batch: rollouts, policies, and the steps that led to them.
+
+        Returns:
+            The mean over the tasks of all ranks, (K,).
+
+        Raises:
+            NotImplementedError: the method learns no lengths.
+        """
+        raise NotImplementedError(f"{self.method} learns no lengths of the adaptation steps")
 
     @property
     @abstractmethod
