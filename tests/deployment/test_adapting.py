@@ -6,7 +6,9 @@ import torch
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.registry import DEPLOYMENTS
+from cmaml_pl.deployment.base import Adapted, Deployed
 from cmaml_pl.deployment.mixture import Mixture
+from cmaml_pl.errors import UserError
 from cmaml_pl.runs.folder import RunFolder
 
 # a policy that hardly moves, and steps toward the reward that do not look at the cost
@@ -71,3 +73,33 @@ def test_the_strategy_is_for_the_meta_test_and_training_gives_the_same_bits(tmp_
             build_trainer(config, RunFolder(tmp_path / arm)).fit(module, build_datamodule(config))
             states.append(module.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+class HoldsTheFirst(Adapted):
+    """The first task takes no step after the second rollout."""
+
+    def go_on(self, now, theta, rollout, worlds, *, discount):
+        share = torch.ones(len(theta))
+        share[0] = 1.0 if now.evidence else 0.5
+        return Deployed(theta, theta, share, evidence=True)
+
+
+def test_a_step_has_the_length_that_belongs_to_how_many_its_task_has_taken(reckless):
+    module, tasks = reckless
+    module.step_lengths = torch.tensor([1.0, 1.0, 0.32])
+    try:
+        stages = module.adapt(tasks, 3, ("lengths",), deployment=HoldsTheFirst())
+    finally:
+        module.step_lengths = None
+    first, second, third = (stage.step.kl for stage in stages[1:])
+    short = 0.32**2 * 20
+    assert (first > short).all()
+    assert second[0] == 0
+    assert (second[1:] > short).all()
+    assert third[0] > short  # its second step, after the third rollout
+    assert (third[1:] <= short).all()
+
+
+def test_a_mixture_needs_a_limit_for_every_task():
+    with pytest.raises(UserError, match="which needs a finite limit above 0 for every task, but one of them has 0"):
+        Mixture().start(torch.zeros(2, 3), torch.tensor([5.0, 0.0]))

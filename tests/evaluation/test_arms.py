@@ -3,6 +3,7 @@ import pytest
 from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import SEES_THE_TASK, arm_label, distinguish, open_runs
+from cmaml_pl.evaluation.report import _find_yardstick, list_parts
 
 
 def save_run(folder, *overrides):
@@ -53,6 +54,7 @@ def test_runs_that_would_have_one_name_are_told_apart_by_what_differs(tmp_path):
         "critic.passes=7",
         "train.tasks_per_batch=10",
         "train.distinct_tasks=3",
+        "outer.radius_lr=0.3",
         "policy.init_log_std=-1",
     ],
 )
@@ -83,6 +85,9 @@ def test_degrees_of_conflict_are_compared_but_not_with_tasks_without_one(tmp_pat
     runs = open_runs(saved)
     assert [run.arm for run in runs] == ["cmaml tasks.conflict=0.0", "cmaml tasks.conflict=1.0"]
     assert [run.random_arm for run in runs] == ["random tasks.conflict=0.0", "random tasks.conflict=1.0"]
+    oracle = save_run(tmp_path / "oracle", "arm=oracle", "tasks.conflict=1")
+    yardstick, lines = _find_yardstick(list_parts(open_runs([oracle, saved[0]])), [])
+    assert (yardstick, lines) == (None, ["no score: the runs differ in tasks.conflict, and with it in what costs"])
     plain = save_run(tmp_path / "plain", "arm=cmaml")
     with pytest.raises(UserError, match=r"cannot be compared: tasks\.conflict is 0\.0 in the one and None"):
         open_runs([saved[0], plain])

@@ -81,3 +81,9 @@ def test_a_mean_at_the_limit_is_found_to_be_over_it_in_at_most_delta_of_the_task
 
     assert ever(draw(kind, 3.0)).float().mean() <= DELTA
     assert ever(draw(kind, 7.0)).float().mean() > 0.7
+
+
+def test_an_episode_that_cost_without_end_is_over_the_limit_whatever_the_others_cost():
+    cost = torch.tensor([[torch.inf, 0.0], [torch.inf, 9.0], [0.0, 0.0]])
+    found = exceeds(cost, everything(cost), limit=torch.full((3,), 3.0), delta=torch.full((3,), DELTA))
+    assert found.tolist() == [True, True, False]

@@ -26,7 +26,10 @@ def write_as_before_the_trust_region_had_a_section(folder: RunFolder) -> None:
     config = yaml.safe_load(folder.config.read_text())
     region = config["inner"].pop("trust_region")
     config["inner"] |= {name: value for name, value in region.items() if f"inner.{name}" in RENAMED}
-    del config["tasks"]["observe_task"], config["deployment"]
+    for key in set(NEWER) - {item.partition("=")[0] for item in AS_THEN}:
+        section, _, name = key.partition(".")
+        config[section].pop(name, None)
+    del config["deployment"], config["run"]["label"]
     for key, value in GONE.items():
         section, _, name = key.partition(".")
         config[section][name] = value

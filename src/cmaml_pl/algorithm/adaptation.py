@@ -27,7 +27,7 @@ class Stage:
     A strategy of deployment may let other policies play some of the episodes.
 
     Attributes:
-        theta: the parameters that collected the rollout, (tasks, P).
+        theta: the adapted parameters, (tasks, P), which collected the rollout unless others played as well.
         multiplier: lambda^p, (tasks,).
         rollout: TensorDict [tasks, envs, time].
         data: the same rollout, prepared for the updates.
@@ -112,7 +112,7 @@ def adapt(
     limit = torch.tensor([task.cost_limit for task in rows])
     deployment = deployment or Adapted()
     now = deployment.start(theta.expand(len(rows), -1).clone(), limit)
-    multipliers = multiplier.expand(len(rows)).clone()
+    multipliers, taken = multiplier.expand(len(rows)).clone(), torch.zeros(len(rows), dtype=torch.int64)
     stages: list[Stage] = []
     step: InnerStep | None = None
     for k in range(steps + 1):
@@ -121,12 +121,40 @@ def adapt(
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(now.theta, multipliers, rollout, data, step))
         if k < steps:
-            method = inner if lengths is None else inner.stretched(float(lengths[min(k, len(lengths) - 1)]))
-            proposed = _step(method, estimator.actor, now.theta, multipliers, data, threads)
+            proposed = _step_of_length(inner, lengths, taken, estimator.actor, now.theta, multipliers, data, threads)
             step = _hold(proposed, stages[-1], may_move=now.alone, whole=inner.shares_policy)
+            taken += now.alone
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
             multipliers = step.multiplier
     return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
+
+
+def method_at(inner: InnerMethod, lengths: Tensor | None, taken: int) -> InnerMethod:
+    """The method of the next step of a task that has taken some; `lengths` as in `adapt`."""
+    return inner if lengths is None else inner.stretched(float(lengths[min(taken, len(lengths) - 1)]))
+
+
+def _step_of_length(
+    inner: InnerMethod,
+    lengths: Tensor | None,
+    taken: Tensor,
+    actor: Actor,
+    theta: Tensor,
+    multiplier: Tensor,
+    data: TaskData,
+    threads: RowThreads,
+) -> InnerStep:
+    """`_step`, as long as each task's number of steps so far says, `taken`, (tasks,)."""
+    if lengths is None:
+        return _step(inner, actor, theta, multiplier, data, threads)
+    parts: list[InnerStep] = []
+    order: list[Tensor] = []
+    for count in taken.unique().tolist():
+        rows, method = taken == count, method_at(inner, lengths, count)
+        parts.append(_step(method, actor, theta[rows], multiplier[rows], select(data, rows), threads))
+        order.append(rows.nonzero()[:, 0])
+    back = torch.cat(order).argsort()
+    return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts])[back] for name in vars(parts[0])})
 
 
 def _step(

@@ -9,7 +9,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from tensordict import TensorDict
 from torch import Tensor
 
-from cmaml_pl.algorithm.adaptation import Stage, adapt, pull_back, sound_stages, steps_between
+from cmaml_pl.algorithm.adaptation import Stage, adapt, method_at, pull_back, sound_stages, steps_between
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
@@ -111,7 +111,8 @@ class CMAML(LightningModule):
         played = self.adapt(tasks, inner.steps, ("train", self.current_epoch), theta=start, inner=inner)
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
-        adapted, multiplier, weight = self.outer.last_step(self.actor, inner, post.theta, post.multiplier, post.data)
+        last = method_at(inner, self.step_lengths, inner.steps)
+        adapted, multiplier, weight = self.outer.last_step(self.actor, last, post.theta, post.multiplier, post.data)
         goals = [MetaGoal(adapted, weight, post.data, self._through(stages, inner), steps_between(stages))]
         if self.outer.every_step:
             goals += [self._goal(stages[: k + 1], inner) for k in range(len(stages) - 1)]
@@ -157,7 +158,8 @@ class CMAML(LightningModule):
     def _goal(self, stages: list[Stage], inner: InnerMethod) -> MetaGoal:
         """What the policies of the last of some stages are to do better, see OuterMethod.every_step."""
         last = stages[-1]
-        _, weight = inner.judge(self.actor, last.theta, last.multiplier, last.data)
+        method = method_at(inner, self.step_lengths, len(stages) - 1)
+        _, weight = method.judge(self.actor, last.theta, last.multiplier, last.data)
         return MetaGoal(last.theta, weight, last.data, self._through(stages, inner), steps_between(stages))
 
     def validation_step(self, tasks: list[Task], batch_idx: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.deployment.base import Deployed, Deployment
+from cmaml_pl.errors import UserError
 from cmaml_pl.math.advantages import first_episode_sums
 from cmaml_pl.math.betting import exceeds, upper_bound
 
@@ -68,7 +69,17 @@ class Mixture(Deployment):
     needs_limit: ClassVar[bool] = True
 
     def start(self, theta: Tensor, cost_limit: Tensor) -> Deployed:
-        """The policies before adaptation, which are candidate and fallback at once."""
+        """The policies before adaptation, which are candidate and fallback at once.
+
+        Raises:
+            UserError: a task's limit is 0 or infinite.
+        """
+        unfit = cost_limit[~((cost_limit > 0) & cost_limit.isfinite())]
+        if len(unfit):
+            raise UserError(
+                f"deployment.method is {self.method}, which needs a finite limit above 0 for every task, but one of "
+                f"them has {unfit[0]:g}: set other limits, or deployment.method=adapted."
+            )
         none, first = torch.zeros(len(theta), 0), torch.zeros(len(theta), dtype=torch.int64)
         evidence = Evidence(none, none.long(), first, first, cost_limit)
         return Deployed(theta, theta, torch.ones(len(theta)), evidence)
@@ -109,7 +120,8 @@ class Mixture(Deployment):
 
     def largest(self, seen: Evidence) -> Tensor:
         """The costliest episode that is reckoned with, (tasks,)."""
-        fallback = seen.cost.where(seen.player == seen.fallback[:, None], 0.0).amax(dim=1)
+        own = (seen.player == seen.fallback[:, None]) & seen.cost.isfinite()
+        fallback = seen.cost.where(own, 0.0).amax(dim=1)
         return torch.maximum(fallback, self.worst_cost * seen.limit)
 
     def surprises(self, seen: Evidence) -> Tensor:

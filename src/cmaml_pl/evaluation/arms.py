@@ -102,7 +102,7 @@ def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run
     configs = [config for config, _ in opened]
     _check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
-    adaptations = [_pick(config, ADAPTATION_KEYS, but=META_TRAINING_ALONE) for config in configs]
+    adaptations = [_adaptation(config) for config in configs]
     blind = [i for i, config in enumerate(configs) if not config.tasks.observe_task]
     random_arms = dict(
         zip(blind, distinguish([RANDOM] * len(blind), [adaptations[i] for i in blind]), strict=True),
@@ -162,6 +162,12 @@ def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
                     f"{paths[0]} and {path} cannot be compared: {key} is {first.get(key)!r} in the one and "
                     f"{other.get(key)!r} in the other. Evaluate them apart."
                 )
+
+
+def _adaptation(config: Config) -> dict[str, Any]:
+    """What the arm of the random initialisation depends on, with the learned lengths of steps if there are any."""
+    learned = {"outer.radius_lr": config.outer.radius_lr} if config.outer.radius_lr > 0 else {}
+    return _pick(config, ADAPTATION_KEYS, but=META_TRAINING_ALONE) | learned
 
 
 def _method(config: Config) -> dict[str, Any]:

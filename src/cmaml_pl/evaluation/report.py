@@ -127,6 +127,8 @@ def evaluate_runs(
 
 def _find_yardstick(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Yardstick | None, list[str]]:
     """What scores are measured by; where there is nothing, a line that says why."""
+    if len({getattr(part.run.config.tasks, "conflict", None) for part in parts}) > 1:
+        return None, ["no score: the runs differ in tasks.conflict, and with it in what costs"]
     oracles = {part.method for part in parts if part.run.is_oracle}
     random = next((part.method for part in parts if part.start == RANDOM), None)
     try:

@@ -19,9 +19,10 @@ def stage_rows(
 ) -> list[Row]:
     """A row for each task: what its policy did in its rollout after `step` adaptation steps.
 
-    `env_steps` counts only the rollouts that adaptation has learned from, not the rollout that is measured. The
-    method's name is not in the rows, because it depends on the other runs of a comparison. `discount` is that of the
-    cost that the limits are on, and `predicted` is Jhat_C of each task, cost per episode, (tasks,).
+    `env_steps` counts the rollouts before the one that is measured; adaptation has learned from each of them, unless a
+    strategy of deployment held it back. The method's name is not in the rows, because it depends on the other runs of a
+    comparison. `discount` is that of the cost that the limits are on, and `predicted` is Jhat_C of each task, cost per
+    episode, (tasks,).
     """
     after = stage.rollout["next"]
     largest = episode_sums(after["cost"], after["done"], discount=discount).nan_to_num(-torch.inf).amax(dim=(1, 2, 3))

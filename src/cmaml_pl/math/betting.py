@@ -65,4 +65,5 @@ def exceeds(cost: Tensor, counted: Tensor, *, limit: Tensor, delta: Tensor) -> T
         limit: > 0, (tasks,).
         delta: (tasks,).
     """
-    return log_capital((cost / limit[:, None]).double(), counted) >= -delta.double().log()
+    capital = log_capital((cost / limit[:, None]).double(), counted)
+    return capital.nan_to_num(torch.inf) >= -delta.double().log()  # infinite times 0: an episode that cost without end
