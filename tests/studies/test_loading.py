@@ -160,6 +160,14 @@ def test_an_arm_without_a_label_keeps_its_overrides_where_a_command_names_it(tmp
     assert [arm.overrides for arm in study.arms] == [["outer.lr=2e-4"], ["outer.lr=1e-4"], []]
 
 
+def test_a_key_of_a_command_that_an_arm_sets_itself_is_told():
+    with pytest.raises(UserError, match=r"^train\.distinct_tasks is set by arm cmaml-1-task of the study: .*asks=1\."):
+        load(["train={distinct_tasks: 8}"], study="number_of_tasks", arms=["cmaml-1-task"])
+    (study,) = load(["train.distinct_tasks=1"], study="number_of_tasks", arms=["cmaml-1-task"])
+    assert study.config(study.arms[0]).train.distinct_tasks == 1
+    assert load(["inner.multiplier_kp=0.3"], study="multiplier", arms=["cmaml"])  # the arms that set it are left out
+
+
 def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     long = "{arm: cmaml, label: long, overrides: [train.meta_iterations=1000]}"
@@ -211,6 +219,9 @@ BAD = {
     "exp: nav2d\nclaims: [{arm: cmaml, against: limit}]": "limit, which is one of costs: return has none",
     "exp: nav2d\nclaims: [{arm: cmaml, against: meta_policy, step: 0}]": "meta_policy, which is step 0",
     "exp: nav2d\nclaims: [{arm: cmaml, against: maml, quantity: score}]": "score, which needs the arm oracle",
+    "exp: nav2d\narms: [cmaml, {arm: maml, label: strict, overrides: [inner.cost_limit=1]}]": (
+        r"cmaml and strict cannot be compared: inner\.cost_limit is 3\.0 in the one and 1\.0"
+    ),
     "- nav2d": r"mine\.yaml must hold keys and values",
 }
 

@@ -17,6 +17,7 @@ from cmaml_pl.configuration.merging import writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.evaluation.arms import check_alike
 from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Arm, Claim, Study
 
 FROM_A_COMMAND = ("exp", "arms", "seeds", "steps")
@@ -94,6 +95,7 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     study = replace(study, name=study.name or (own_name("study", name) if name else _joined(study)))
     check_name(study.name, f"name of {where} is {study.name!r}, but")
     _check(study, where)
+    _check_effect(study, overrides, where)
     return study
 
 
@@ -169,6 +171,20 @@ def _check(study: Study, where: str) -> None:
     configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))
+    check_alike(configs, study.labels)
+
+
+def _check_effect(study: Study, overrides: Sequence[str], where: str) -> None:
+    """Check that no arm sets what a command sets: the arm's value is the stronger one."""
+    asked = _flat(overrides)
+    for arm in study.arms:
+        own = _flat(arm.overrides)
+        for key, value in asked.items():
+            if key in own and own[key] != value:
+                raise UserError(
+                    f"{key} is set by arm {arm.name} of the study: {key}={own[key]}. Leave {key}={value} out, "
+                    f"choose other arms by arms=[...], or change {where}."
+                )
 
 
 def _flat(overrides: Sequence[str]) -> dict[str, Any]:
