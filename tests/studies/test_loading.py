@@ -4,7 +4,7 @@ from collections import defaultdict
 import pytest
 from omegaconf import OmegaConf
 
-from cmaml_pl.configuration.loading import studies
+from cmaml_pl.configuration.loading import load_stored, store, studies
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import arm_label
 from cmaml_pl.runs.start import prepare_run
@@ -176,6 +176,17 @@ def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, mo
     configs = [prepare_run(training.arguments)[0] for training in list_trainings(study, jobs=1)[:2]]
     assert [config.train.meta_iterations for config in configs] == [3, 50]
     assert [(config.run.dir, config.tasks.test) for config in configs] == [("here/quick", 8)] * 2
+
+
+@pytest.mark.parametrize("label", ["1e3", "007", "true", "null"])
+def test_a_label_that_yaml_reads_as_something_else_stays_as_it_is(label, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [{{arm: cmaml, label: '{label}'}}]")
+    (study,) = load(study="mine.yaml")
+    config, folder, _ = prepare_run(list_trainings(study, jobs=1)[0].arguments)
+    store(config, tmp_path / "config.yaml")
+    stored = load_stored(tmp_path / "config.yaml")
+    assert (arm_label(config), arm_label(stored), folder.path.name) == (label, label, f"{label}-s0")
 
 
 BAD = {

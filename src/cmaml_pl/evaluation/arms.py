@@ -87,8 +87,8 @@ def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run
             in that way, unless that is its own.
 
     Raises:
-        UserError: a folder holds no run, two runs cannot be compared, or two runs have the same method and seed; or the
-            overrides do not fit, or change nothing.
+        UserError: a folder holds no run, a run is called as the random start is, two runs cannot be compared, or two
+            runs have the same method and seed; or the overrides do not fit, or change nothing.
     """
     opened = [open_run(path) for path in paths]
     if deployment:
@@ -100,6 +100,9 @@ def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run
             raise UserError(f"The runs are deployed by {' '.join(deployment)} as they are: leave that out.")
         opened, paths = opened + [(others[i], opened[i][1]) for i in changed], [*paths, *(paths[i] for i in changed)]
     configs = [config for config, _ in opened]
+    for config, path in zip(configs, paths, strict=True):
+        if arm_label(config) == RANDOM:
+            raise UserError(f"{path} is called {RANDOM}, as the random start is: change run.label in its config.yaml.")
     check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
     adaptations = [_pick(config, ADAPTATION_KEYS, but=META_TRAINING_ALONE) for config in configs]
