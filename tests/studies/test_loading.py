@@ -158,6 +158,8 @@ def test_an_arm_without_a_label_keeps_its_overrides_where_a_command_names_it(tmp
     (study,) = load(study="mine.yaml", arms=["own.yaml", "cmaml", "pretrain"])
     assert study.labels == ["own", "cmaml", "pretrain"]
     assert [arm.overrides for arm in study.arms] == [["outer.lr=2e-4"], ["outer.lr=1e-4"], []]
+    own = {"arm": "cmaml", "overrides": ["outer.lr=3e-4"]}
+    assert load(study="mine.yaml", arms=[own])[0].arms[0].overrides == ["outer.lr=3e-4"]  # the command's own
 
 
 def test_a_key_of_a_command_that_an_arm_sets_itself_is_told():

@@ -106,7 +106,7 @@ def _find_labelled(asked: Sequence[Arm], whole: Study, where: str) -> list[Arm]:
         if name not in arms() and not name.endswith(OWN):
             hint = did_you_mean(name, [*whole.labels, *arms()])
             raise UserError(f"There is no arm {name!r}.{hint} {where} has the arms {', '.join(whole.labels)}.")
-    return [labelled.get(arm.name, arm) for arm in asked]
+    return [arm if arm.label or arm.overrides else labelled.get(arm.name, arm) for arm in asked]
 
 
 def _joined(study: Study) -> str:
