@@ -1,7 +1,10 @@
+import pytest
 from matplotlib.colors import is_color_like
 
-from cmaml_pl.configuration.loading import arms
+from cmaml_pl.configuration.loading import arms, load_experiment, store
 from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS
+from cmaml_pl.errors import UserError
+from cmaml_pl.evaluation.arms import open_runs
 from cmaml_pl.evaluation.labels import KNOWN, MOST_DRAWN, OTHER_COLOURS, choose, find_label, find_looks
 
 STUDY = [
@@ -34,7 +37,20 @@ def test_labels_are_words():
     assert find_label("fomaml+trpo_lag+eta_off") == "first-order MAML + TRPO-Lagrangian + eta off"
     assert find_label("cmaml outer.lr=0.1") == "C-MAML, outer.lr=0.1"
     assert find_label("eta_off-16-tasks") == "C-MAML without eta, 16 tasks"
+    assert find_label("eta_off-16-tasks outer.lr=0.1") == "C-MAML without eta, 16 tasks, outer.lr=0.1"
     assert find_label("my-arm") == "my-arm"
+    assert find_label("random-x") == "random-x"  # a trained run's label
+    assert find_label("random tasks.conflict=0.5") == "random start, conflict 0.5"
+    tasks = [find_label(f"random train.distinct_tasks={number}") for number in (1, 16, None)]
+    assert tasks == ["random start, 1 task", "random start, 16 tasks", "random start, all tasks"]
+
+
+def test_a_trained_run_is_not_called_as_the_random_start_is(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    store(load_experiment("nav2d", ["arm=cmaml", "run.label=random"]), folder / "config.yaml")
+    with pytest.raises(UserError, match=r"a is called random, .* change run\.label in its config\.yaml"):
+        open_runs([folder])
 
 
 def test_every_method_has_words():

@@ -4,7 +4,7 @@ from collections import defaultdict
 import pytest
 from omegaconf import OmegaConf
 
-from cmaml_pl.configuration.loading import studies
+from cmaml_pl.configuration.loading import load_stored, store, studies
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import arm_label
 from cmaml_pl.runs.start import prepare_run
@@ -150,6 +150,47 @@ def test_arms_of_a_file_have_labels_and_overrides_and_a_command_names_them_by_th
         load(study="mine.yaml", arms=["cmaml-4-taks"])
 
 
+def test_an_arm_without_a_label_keeps_its_overrides_where_a_command_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("inner: {steps: 2}")
+    changed = "{arm: cmaml, overrides: [outer.lr=1e-4]}, {arm: own.yaml, overrides: [outer.lr=2e-4]}"
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [maml, {changed}]")
+    (study,) = load(study="mine.yaml", arms=["own.yaml", "cmaml", "pretrain"])
+    assert study.labels == ["own", "cmaml", "pretrain"]
+    assert [arm.overrides for arm in study.arms] == [["outer.lr=2e-4"], ["outer.lr=1e-4"], []]
+    own = {"arm": "cmaml", "overrides": ["outer.lr=3e-4"]}
+    assert load(study="mine.yaml", arms=[own])[0].arms[0].overrides == ["outer.lr=3e-4"]  # the command's own
+
+
+def test_a_key_of_a_command_that_an_arm_sets_itself_is_told():
+    with pytest.raises(UserError, match=r"^train\.distinct_tasks is set by arm cmaml-1-task of the study: .*asks=1\."):
+        load(["train={distinct_tasks: 8}"], study="number_of_tasks", arms=["cmaml-1-task"])
+    (study,) = load(["train.distinct_tasks=1"], study="number_of_tasks", arms=["cmaml-1-task"])
+    assert study.config(study.arms[0]).train.distinct_tasks == 1
+    assert load(["inner.multiplier_kp=0.3"], study="multiplier", arms=["cmaml"])  # the arms that set it are left out
+
+
+def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = "{arm: cmaml, label: long, overrides: [train.meta_iterations=1000]}"
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [cmaml, {long}]\noverrides: [run.dir=here]")
+    (study,) = load(study="mine.yaml", scale="quick")
+    configs = [prepare_run(training.arguments)[0] for training in list_trainings(study, jobs=1)[:2]]
+    assert [config.train.meta_iterations for config in configs] == [3, 50]
+    assert [(config.run.dir, config.tasks.test) for config in configs] == [("here/quick", 8)] * 2
+
+
+@pytest.mark.parametrize("label", ["1e3", "007", "true", "null"])
+def test_a_label_that_yaml_reads_as_something_else_stays_as_it_is(label, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [{{arm: cmaml, label: '{label}'}}]")
+    (study,) = load(study="mine.yaml")
+    config, folder, _ = prepare_run(list_trainings(study, jobs=1)[0].arguments)
+    store(config, tmp_path / "config.yaml")
+    stored = load_stored(tmp_path / "config.yaml")
+    assert (arm_label(config), arm_label(stored), folder.path.name) == (label, label, f"{label}-s0")
+
+
 BAD = {
     "arms: [cmaml]": r"mine\.yaml needs exp\.",
     "exp: nav2d\narmz: [cmaml]": r"no key armz\. Did you mean arms\?",
@@ -163,6 +204,9 @@ BAD = {
     "exp: nav2d\narms: [{arm: cmaml, label: a b}]": r"A label in arms of mine\.yaml is 'a b', but may hold letters",
     "exp: nav2d\narms: [cmaml, {arm: cmaml, overrides: [outer.lr=1]}]": r"is \['cmaml', 'cmaml'\].* a label of its own",
     "exp: nav2d\narms: [{arm: cmaml, overrides: [seed=1]}]": "seed cannot be set in a study",
+    "exp: nav2d\narms: [{arm: cmaml, overrides: [exp=point_goal]}]": "exp cannot be set in a study",
+    "exp: nav2d\narms: [{arm: cmaml, overrides: [run.dir=a]}]": r"run\.dir is set by arm cmaml of mine\.yaml, but",
+    "exp: nav2d\narms: [{arm: cmaml, overrides: ['run={dir: a}']}]": r"run\.dir is set by arm cmaml",
     "exp: nav2d\narms: [maml, {arm: cmaml, label: a, overrides: [trian.x=1]}]": r"^arm a: .*Did you mean train",
     "exp: nav2d\noverrides: [run.label=a]": r"run\.label cannot be set in a study",
     "exp: nav2d\narms: cmaml": r"arms of mine\.yaml has a wrong value",
@@ -188,6 +232,9 @@ BAD = {
     "exp: nav2d\nclaims: [{arm: cmaml, against: limit}]": "limit, which is one of costs: return has none",
     "exp: nav2d\nclaims: [{arm: cmaml, against: meta_policy, step: 0}]": "meta_policy, which is step 0",
     "exp: nav2d\nclaims: [{arm: cmaml, against: maml, quantity: score}]": "score, which needs the arm oracle",
+    "exp: nav2d\narms: [cmaml, {arm: maml, label: strict, overrides: [inner.cost_limit=1]}]": (
+        r"cmaml and strict cannot be compared: inner\.cost_limit is 3\.0 in the one and 1\.0"
+    ),
     "- nav2d": r"mine\.yaml must hold keys and values",
 }
 
@@ -203,7 +250,7 @@ def test_a_bad_file_is_told_with_its_key_before_anything_is_started(content, tmp
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({}, "study takes study=NAME, one of half_cheetah_velocity"),
+        ({}, "study takes study=NAME, one of .*half_cheetah_velocity"),
         ({"study": "nva2d"}, r"There is no study 'nva2d'\. Did you mean nav2d\? The studies are:"),
         ({"study": ["nav2d", "point_goal"], "exp": "nav2d"}, "exp cannot be set for several studies"),
         ({"study": []}, "study is \\[\\], but must name one or several"),

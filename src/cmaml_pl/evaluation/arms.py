@@ -87,8 +87,8 @@ def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run
             in that way, unless that is its own.
 
     Raises:
-        UserError: a folder holds no run, two runs cannot be compared, or two runs have the same method and seed; or the
-            overrides do not fit, or change nothing.
+        UserError: a folder holds no run, a run is called as the random start is, two runs cannot be compared, or two
+            runs have the same method and seed; or the overrides do not fit, or change nothing.
     """
     opened = [open_run(path) for path in paths]
     if deployment:
@@ -100,7 +100,10 @@ def open_runs(paths: Sequence[Path], deployment: Sequence[str] = ()) -> list[Run
             raise UserError(f"The runs are deployed by {' '.join(deployment)} as they are: leave that out.")
         opened, paths = opened + [(others[i], opened[i][1]) for i in changed], [*paths, *(paths[i] for i in changed)]
     configs = [config for config, _ in opened]
-    _check_alike(configs, paths)
+    for config, path in zip(configs, paths, strict=True):
+        if arm_label(config) == RANDOM:
+            raise UserError(f"{path} is called {RANDOM}, as the random start is: change run.label in its config.yaml.")
+    check_alike(configs, paths)
     arms = distinguish([arm_label(config) for config in configs], [_method(config) for config in configs])
     adaptations = [_adaptation(config) for config in configs]
     blind = [i for i, config in enumerate(configs) if not config.tasks.observe_task]
@@ -151,15 +154,16 @@ def _kinds(settings: Sequence[Mapping[str, Any]], members: Sequence[int], keys: 
     return len({repr([settings[i].get(key) for key in keys]) for i in members})
 
 
-def _check_alike(configs: Sequence[Config], paths: Sequence[Path]) -> None:
+def check_alike(configs: Sequence[Config], names: Sequence[object]) -> None:
+    """Raise a UserError if two configurations, called `names`, measure different things: see COMPARED_ALIKE."""
     first = _pick(configs[0], COMPARED_ALIKE, but=(SEES_THE_TASK,))
-    for config, path in zip(configs[1:], paths[1:], strict=True):
+    for config, name in zip(configs[1:], names[1:], strict=True):
         other = _pick(config, COMPARED_ALIKE, but=(SEES_THE_TASK,))
         for key in [*first, *other]:
             may_differ = key == CONFLICT and None not in (first.get(key), other.get(key))
             if first.get(key) != other.get(key) and not may_differ:
                 raise UserError(
-                    f"{paths[0]} and {path} cannot be compared: {key} is {first.get(key)!r} in the one and "
+                    f"{names[0]} and {name} cannot be compared: {key} is {first.get(key)!r} in the one and "
                     f"{other.get(key)!r} in the other. Evaluate them apart."
                 )
 

@@ -101,10 +101,20 @@ def find_label(method: str) -> str:
     """An arm in words: "random inner.method=cpo" is a random start, CPO inside."""
     name, *keys = method.split()
     known, _, more = name.partition("-")
-    if more and known in KNOWN:  # a label of a study
-        return ", ".join([find_label(" ".join([known, *keys])), more.replace("-", " ")])
+    if more and known in KNOWN and known != RANDOM:  # a label of a study
+        return ", ".join([find_label(known), more.replace("-", " "), *map(_in_words, keys)])
     label = KNOWN.get(name, ("", ""))[0] or " + ".join(WORDS.get(part, part) for part in name.split("+"))
-    return ", ".join([label, *(WORDS.get(key, key) for key in keys)])
+    return ", ".join([label, *map(_in_words, keys)])
+
+
+def _in_words(setting: str) -> str:
+    """A key=value that tells arms apart, as the labels of the studies say it where they do."""
+    key, _, value = setting.partition("=")
+    if key == "tasks.conflict":
+        return f"conflict {value}"
+    if key == "train.distinct_tasks":
+        return {"None": "all tasks", "1": "1 task"}.get(value, f"{value} tasks")
+    return WORDS.get(setting, setting)
 
 
 def steps_in_words(step: int) -> str:

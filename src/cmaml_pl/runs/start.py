@@ -73,10 +73,8 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
     new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     run_id = config.run.id or os.environ.get(RUN_ID) or new_id
-    for key, value in (("id", run_id), ("label", config.run.label)):
-        if value is not None:
-            check_name(value, f"run.{key} is {value!r}, but")
     config = replace(config, run=replace(config.run, id=run_id))
+    _check_names(config)
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)
     newest = folder.newest_good_checkpoint() if resume else None
     if newest:
@@ -104,6 +102,12 @@ def agent_overrides(environ: Mapping[str, str]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
 
 
+def _check_names(config: Config) -> None:
+    for key, value in (("id", config.run.id), ("label", config.run.label)):
+        if value is not None:
+            check_name(value, f"run.{key} is {value!r}, but")
+
+
 def _resumed_run(
     checkpoint: Checkpoint, exp: Any, overrides: Sequence[str], *, may_be_done: bool = False
 ) -> tuple[Config, RunFolder, Checkpoint]:
@@ -112,6 +116,7 @@ def _resumed_run(
     if lacking:
         raise UserError(f"{path} cannot be gone on with: it has no {', '.join(lacking)}. Take one from a run folder.")
     config = load_stored(RunFolder.of(checkpoint).config, overrides)
+    _check_names(config)
     stored = checkpoint.content["hyper_parameters"]
     if exp and stored.get("exp") != exp:
         raise UserError(f"{path} is from experiment {stored.get('exp')}, not {exp}: resume it with exp left out.")

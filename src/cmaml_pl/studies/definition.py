@@ -1,5 +1,6 @@
 """What a study is: which arms are trained with which seeds on which experiment, and what is claimed about them."""
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +118,9 @@ class Study:
 
     def settings(self, arm: Arm) -> list[str]:
         """The overrides of an arm's trainings."""
-        return [*self.overrides, *([f"run.label={arm.label}"] if arm.label else []), *arm.overrides]
+        # json.dumps quotes the label, so that one like 007 stays a string
+        label = [f"run.label={json.dumps(arm.label)}"] if arm.label else []
+        return [*self.overrides, *label, *arm.overrides]
 
     def config(self, arm: Arm) -> Config:
         """The configuration that an arm is trained with, but for seed and run."""

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from cmaml_pl.configuration.merging import writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
+from cmaml_pl.evaluation.arms import check_alike
 from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Arm, Claim, Study
 
 FROM_A_COMMAND = ("exp", "arms", "seeds", "steps")
 """Keys of a study that a command may set as well."""
 
-SET_BY_THE_STUDY = ("arm", "seed", "run.id", "run.label", "run.resume")
+SET_BY_THE_STUDY = ("exp", "arm", "seed", "run.id", "run.label", "run.resume")
 """Keys of a configuration that no override of a study may set."""
 
 ALL = "all"
@@ -94,17 +95,18 @@ def _load(name: str | None, given: Mapping[str, Any], overrides: Sequence[str]) 
     study = replace(study, name=study.name or (own_name("study", name) if name else _joined(study)))
     check_name(study.name, f"name of {where} is {study.name!r}, but")
     _check(study, where)
+    _check_effect(study, overrides, where)
     return study
 
 
 def _find_labelled(asked: Sequence[Arm], whole: Study, where: str) -> list[Arm]:
-    """The arms that a command asks for; those of the file `whole` that have a label are named by it."""
-    labelled = {arm.label: arm for arm in whole.arms if arm.label}
+    """The arms that a command asks for; those of the file `whole` that have a label or overrides keep them."""
+    labelled = {arm.name: arm for arm in whole.arms if arm.label or arm.overrides}
     for name in (arm.arm for arm in asked if labelled and arm.arm not in labelled):
         if name not in arms() and not name.endswith(OWN):
             hint = did_you_mean(name, [*whole.labels, *arms()])
             raise UserError(f"There is no arm {name!r}.{hint} {where} has the arms {', '.join(whole.labels)}.")
-    return [labelled.get(arm.arm, arm) for arm in asked]
+    return [arm if arm.label or arm.overrides else labelled.get(arm.name, arm) for arm in asked]
 
 
 def _joined(study: Study) -> str:
@@ -146,7 +148,14 @@ def _check(study: Study, where: str) -> None:
     given = [parse_overrides(overrides) for overrides in (study.overrides, *(arm.overrides for arm in study.arms))]
     for key in SET_BY_THE_STUDY:
         if any(find_value(tree, key) is not None for tree in given):
-            raise UserError(f"{key} cannot be set in a study, which sets it itself: see arms and seeds.")
+            raise UserError(f"{key} cannot be set in a study, which sets it itself: see exp, arms and seeds.")
+    for arm in study.arms:
+        for key in _flat(arm.overrides):
+            if key.startswith("run."):
+                raise UserError(
+                    f"{key} is set by arm {arm.name} of {where}, but must be the same for all: set it in "
+                    "the overrides of the study, or in the command."
+                )
     values: Sequence[object]
     for key, values in (("arms", study.labels), ("seeds", study.seeds)):
         if not values or len(set(values)) < len(values):
@@ -162,6 +171,33 @@ def _check(study: Study, where: str) -> None:
     configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))
+    check_alike(configs, study.labels)
+
+
+def _check_effect(study: Study, overrides: Sequence[str], where: str) -> None:
+    """Check that no arm sets what a command sets: the arm's value is the stronger one."""
+    asked = _flat(overrides)
+    for arm in study.arms:
+        own = _flat(arm.overrides)
+        for key, value in asked.items():
+            if key in own and own[key] != value:
+                raise UserError(
+                    f"{key} is set by arm {arm.name} of the study: {key}={own[key]}. Leave {key}={value} out, "
+                    f"choose other arms by arms=[...], or change {where}."
+                )
+
+
+def _flat(overrides: Sequence[str]) -> dict[str, Any]:
+    """Dotted key -> value of all that overrides set."""
+
+    def walk(prefix: str, node: object) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from walk(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            yield prefix, node
+
+    return dict(walk("", OmegaConf.to_container(parse_overrides(overrides))))
 
 
 def _load_configs(study: Study) -> list[Config]:
@@ -203,18 +239,23 @@ def scaled_down(study: Study) -> Study:
 
     Its runs have a folder of their own, so that no other study goes on from them.
     """
-    config, steps = study.config(study.arms[0]), min(study.steps, 3)
+    steps = min(study.steps, 3)
+    return replace(
+        study,
+        seeds=study.seeds[:2],
+        steps=steps,
+        arms=[replace(arm, overrides=[*arm.overrides, *_smaller(study.config(arm))]) for arm in study.arms],
+        claims=[replace(claim, step=None if claim.step is None else min(claim.step, steps)) for claim in study.claims],
+        trial=True,
+    )
+
+
+def _smaller(config: Config) -> list[str]:
+    """The overrides that make a training a trial."""
     smaller = {
         "run.dir": Path(config.run.dir) / QUICK,
         "train.meta_iterations": max(1, config.train.meta_iterations // 20),
         "tasks.validation": min(config.tasks.validation, 8),
         "tasks.test": min(config.tasks.test, 8),
     }
-    return replace(
-        study,
-        seeds=study.seeds[:2],
-        steps=steps,
-        overrides=[*study.overrides, *(f"{key}={value}" for key, value in smaller.items())],
-        claims=[replace(claim, step=None if claim.step is None else min(claim.step, steps)) for claim in study.claims],
-        trial=True,
-    )
+    return [f"{key}={value}" for key, value in smaller.items()]
