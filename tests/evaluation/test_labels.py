@@ -41,6 +41,7 @@ def test_labels_are_words():
     assert find_label("my-arm") == "my-arm"
     assert find_label("random-x") == "random-x"  # a trained run's label
     assert find_label("random tasks.conflict=0.5") == "random start, conflict 0.5"
+    assert find_label("random inner.multiplier_init=0.5") == "random start, lambda from 0.5"
     tasks = [find_label(f"random train.distinct_tasks={number}") for number in (1, 16, None)]
     assert tasks == ["random start, 1 task", "random start, 16 tasks", "random start, all tasks"]
 

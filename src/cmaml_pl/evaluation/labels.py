@@ -80,6 +80,14 @@ class Look:
     colour: str
 
 
+PREFIXES = {
+    "tasks.conflict": "conflict",
+    "inner.multiplier_init": "lambda from",
+    "inner.multiplier_kp": "proportional term",
+}
+"""Words of a key that stand before its value."""
+
+
 def find_looks(methods: Sequence[str]) -> dict[str, Look]:
     """The look of each arm, those that a figure needs most first.
 
@@ -110,8 +118,8 @@ def find_label(method: str) -> str:
 def _in_words(setting: str) -> str:
     """A key=value that tells arms apart, as the labels of the studies say it where they do."""
     key, _, value = setting.partition("=")
-    if key == "tasks.conflict":
-        return f"conflict {value}"
+    if key in PREFIXES:
+        return f"{PREFIXES[key]} {value}"
     if key == "train.distinct_tasks":
         return {"None": "all tasks", "1": "1 task"}.get(value, f"{value} tasks")
     return WORDS.get(setting, setting)
