@@ -92,7 +92,8 @@ def test_the_loader_in_the_manual_computes_the_actions(tmp_path):
     folder, actor = make_run(tmp_path, "nav2d")
     export_policy(folder.path, out=None)
     manual = (Path(__file__).parents[1] / "docs/operations.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", manual, flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", manual, flags=re.DOTALL)
+    (code,) = [block for block in blocks if "def load_policy" in block]
     names = {}
     exec(code, names)
     observation = observations(18)

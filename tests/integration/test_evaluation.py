@@ -5,7 +5,7 @@ from tests.commands import cmaml
 from tests.integration.runs import DISABLED, TINY, final_state, lines
 
 HEADER = ["method", "seed", "task", "step", "env_steps", "return", "cost", "max_cost", "cost_limit", "violated"]
-HEADER += ["score", "anytime_cost"]
+HEADER += ["predicted_cost", "critic_error", "score", "anytime_cost"]
 
 
 def test_evaluate_measures_every_step_on_test_tasks(folder, tmp_path):
