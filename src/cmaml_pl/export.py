@@ -10,14 +10,14 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torchrl.data import Bounded
+from torchrl.data import Bounded, TensorSpec
 
 from cmaml_pl import __version__
 from cmaml_pl.assembly import open_module
-from cmaml_pl.configuration.schema import GAUSSIAN
+from cmaml_pl.configuration.schema import GAUSSIAN, Config
 from cmaml_pl.errors import UserError
 from cmaml_pl.nets.networks import GaussianActor
-from cmaml_pl.runs.checkpoints import load_checkpoint, restore
+from cmaml_pl.runs.checkpoints import Checkpoint, load_checkpoint, restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator
@@ -68,8 +68,20 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         module.actor.load_vector(module.deployed)
         assert isinstance(module.actor, GaussianActor)
         actor, bounds = module.actor.folded(), module.rollouts.env.action_spec
+    out = out or folder.export
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out is {out}, but must be a folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / DESCRIPTION).write_text(json.dumps(describe(config, checkpoint, actor, bounds), indent=2) + "\n")
+    (out / TENSORS).write_bytes(save(actor.state_dict()))  # save_file would make the file readable by its owner only
+    onnx.save_model(onnx_model(actor), out / ONNX)
+    return check(actor, out)
+
+
+def describe(config: Config, checkpoint: Checkpoint, actor: GaussianActor, bounds: TensorSpec) -> dict[str, Any]:
+    """What policy.json says of the actor of a checkpoint, whose actions have the spec `bounds`."""
     limited = isinstance(bounds, Bounded)
-    description = {
+    return {
         "cmaml_pl": __version__,
         "exp": config.exp,
         "arm": config.arm,
@@ -88,14 +100,6 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
         "onnx_opset": OPSET,
         "how": ACTION_RECIPE,
     }
-    out = out or folder.export
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out is {out}, but must be a folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    (out / TENSORS).write_bytes(save(actor.state_dict()))  # save_file would make the file readable by its owner only
-    onnx.save_model(onnx_model(actor), out / ONNX)
-    return check(actor, out)
 
 
 def check(actor: GaussianActor, folder: Path) -> dict[Path, float]:

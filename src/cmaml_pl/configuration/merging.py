@@ -85,20 +85,19 @@ def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) ->
     return config
 
 
-def flatten(config: Config) -> dict[str, Any]:
-    """Key -> value of the whole configuration, with dotted keys as on the command line."""
+def flatten(tree: Config | dict[str, Any]) -> dict[str, Any]:
+    """Key -> value of a configuration or a tree of keys, with dotted keys as on the command line."""
 
     def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(node):
-            for item in dataclasses.fields(node):
-                yield from walk(f"{prefix}.{item.name}" if prefix else item.name, getattr(node, item.name))
-        elif isinstance(node, dict) and prefix:
+            node = {item.name: getattr(node, item.name) for item in dataclasses.fields(node)}
+        if isinstance(node, dict):
             for key, value in node.items():
-                yield from walk(f"{prefix}.{key}", value)
+                yield from walk(f"{prefix}.{key}" if prefix else str(key), value)
         else:
             yield prefix, node
 
-    return dict(walk("", config))
+    return dict(walk("", tree))
 
 
 def rename_flat(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,25 +149,10 @@ class AdvantageEstimator:
             threads: one may take the reward while another one takes the cost.
         """
         states, after = self.transitions(rollout), rollout["next"]
+        within, estimate = within_episode(states, self.horizon), partial(advantages, lmbda=self.lmbda, ridge=self.ridge)
         reward_advantage, cost_advantage = threads.each(
-            partial(
-                advantages,
-                self.reward_critic,
-                states,
-                after["reward"],
-                gamma=self.gamma,
-                lmbda=self.lmbda,
-                ridge=self.ridge,
-            ),
-            partial(
-                advantages,
-                self.safety_critic,
-                within_episode(states, self.horizon),
-                after["cost"],
-                gamma=self.cost_gamma,
-                lmbda=self.lmbda,
-                ridge=self.ridge,
-            ),
+            partial(estimate, self.reward_critic, states, after["reward"], gamma=self.gamma),
+            partial(estimate, self.safety_critic, within, after["cost"], gamma=self.cost_gamma),
         )
         cost_advantage = cost_advantage.flatten(1)
         return TaskData(

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cmaml_pl.bounds import check_bounds
 from cmaml_pl.configuration.loading import OWN, arms, check_name, conf_file, experiments, own_name, read_yaml, studies
-from cmaml_pl.configuration.merging import writable
+from cmaml_pl.configuration.merging import flatten, writable
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
@@ -189,15 +189,9 @@ def _check_effect(study: Study, overrides: Sequence[str], where: str) -> None:
 
 def _flat(overrides: Sequence[str]) -> dict[str, Any]:
     """Dotted key -> value of all that overrides set."""
-
-    def walk(prefix: str, node: object) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                yield from walk(f"{prefix}.{key}" if prefix else str(key), value)
-        else:
-            yield prefix, node
-
-    return dict(walk("", OmegaConf.to_container(parse_overrides(overrides))))
+    tree = OmegaConf.to_container(parse_overrides(overrides))
+    assert isinstance(tree, dict)
+    return flatten({str(key): value for key, value in tree.items()})
 
 
 def _load_configs(study: Study) -> list[Config]:
