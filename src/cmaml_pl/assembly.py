@@ -27,13 +27,14 @@ from cmaml_callbacks import (
     WandbMetrics,
 )
 from cmaml_pl.algorithm.data import TaskDataModule
+from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import GAUSSIAN, Config
 from cmaml_pl.cores import usable_cores
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.strategy import RanksStrategy
 from cmaml_pl.distributed.threads import RowThreads
-from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.envs.base import TaskEnv, hidden_values
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.imports import make_parts
 from cmaml_pl.nets.networks import Actor, GaussianActor, NoValue, ValueNetwork
@@ -45,6 +46,7 @@ from cmaml_pl.runs.checkpoints import load_checkpoint, restore
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 from cmaml_pl.seeding import derive_generator, derive_seed
+from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tracking.further_loggers import further_loggers
 from cmaml_pl.tracking.keys import has_wandb_key, require_wandb_key
 from cmaml_pl.tracking.wandb_logger import PatientWandbLogger, set_up_wandb
@@ -128,6 +130,28 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
         safety_log_std=config.safety.log_std,
         seed=config.seed,
         threads=RowThreads(workers),
+        exploration=_build_exploration(config),
+    )
+
+
+def _build_exploration(config: Config) -> Exploration | None:
+    """How contexts differ between worlds; what informed tasks are told is measured on all training tasks."""
+    keys = config.exploration
+    if keys.std == 0:
+        return None
+    names = config.tasks.hidden_names() if keys.informed > 0 else ()
+    values = hidden_values(split_tasks(config.tasks, "train", cost_limit=config.inner.cost_limit), names)
+    mean = values.mean(dim=0)
+    spread = (values - mean).square().mean(dim=0).sqrt()
+    return Exploration(
+        std=keys.std,
+        decay=keys.decay,
+        lr=keys.lr,
+        size=config.policy.context,
+        informed=keys.informed,
+        names=names,
+        mean=mean,
+        spread=spread.where(spread > 0, 1.0),  # what is the same in all tasks tells nothing
     )
 
 

@@ -22,6 +22,7 @@ LONG = [*THREE, "train.meta_iterations=1000000"]
 ARMS = {
     "cmaml": ["tasks.validation=5", "safety.eta=0.5", "safety.dead_band=false", "outer.passes=2", "outer.max_kl=1e-3"],
     "pretrain": ["arm=pretrain", "inner.cost_limit=0"],
+    "exploring": ["policy.context=2", "exploration.std=1", "exploration.informed=0.5"],
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.deployment.base import Adapted, Deployment
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
@@ -87,6 +88,8 @@ def adapt(
     threads: RowThreads = ONE_THREAD,
     deployment: Deployment | None = None,
     lengths: Tensor | None = None,
+    exploration: Exploration | None = None,
+    learning: bool = False,
 ) -> list[Stage]:
     """Adapt one policy to every task; each step uses newly collected data.
 
@@ -103,6 +106,8 @@ def adapt(
         deployment: which policies play the episodes; None for the adapted ones. Where another one plays as well, the
             adapted policy takes no step.
         lengths: factors on the lengths of the steps; a step beyond the last of them has the last. None changes no step.
+        exploration: how contexts differ between worlds; None if they do not.
+        learning: whether this is meta-training, in which some tasks are informed.
 
     Returns:
         K + 1 stages of this rank's own tasks. The first stage is the policy before adaptation, the last one the policy
@@ -115,13 +120,18 @@ def adapt(
     multipliers, taken = multiplier.expand(len(rows)).clone(), torch.zeros(len(rows), dtype=torch.int64)
     stages: list[Stage] = []
     step: InnerStep | None = None
+    known = exploration.known(rows, *rollouts.place) if exploration and learning else None
     for k in range(steps + 1):
         worlds = rollouts.draw_worlds(now.share, *stream, k)
-        rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds)
+        noise = rollouts.draw_noise(exploration.size, *stream, k) if exploration else None
+        offsets = exploration.offsets(noise, known, k) if exploration and noise is not None else None
+        rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds, offsets=offsets)
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(now.theta, multipliers, rollout, data, step))
         if k < steps:
             proposed = _step_of_length(inner, lengths, taken, estimator.actor, now.theta, multipliers, data, threads)
+            if exploration and not inner.shares_policy:
+                proposed = _move_context(proposed, exploration, rollout, estimator, rollouts.ranks)
             step = _hold(proposed, stages[-1], may_move=now.alone, whole=inner.shares_policy)
             taken += now.alone
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
@@ -165,6 +175,18 @@ def _step(
         return inner.step(actor, theta, multiplier, data)
     parts = threads.map(lambda part: inner.step(actor, theta[part], multiplier[part], select(data, part)), len(theta))
     return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def _move_context(
+    step: InnerStep, exploration: Exploration, rollout: TensorDict, estimator: AdvantageEstimator, ranks: Ranks
+) -> InnerStep:
+    """`step`, and after it the step of the context."""
+    move = exploration.context_step(rollout, step.multiplier, discount=estimator.limit_discount, ranks=ranks)
+    mask = estimator.actor.mask("context")
+    assert mask is not None, "an actor that explores has a context"
+    theta = step.theta.clone()
+    theta[:, mask.bool()] += move
+    return replace(step, theta=theta)
 
 
 def _hold(step: InnerStep, before: Stage, *, may_move: Tensor, whole: bool) -> InnerStep:

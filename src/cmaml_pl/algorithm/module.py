@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, method_at, pull_back, sound_stages, steps_between
+from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
 from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
@@ -46,6 +47,7 @@ class CMAML(LightningModule):
         safety_log_std: whether the safety term moves log_std as well.
         seed: the configuration's seed, from which every random stream is derived.
         threads: share the tasks of the updates.
+        exploration: how contexts differ between the worlds of a task; None if they do not.
     """
 
     deployed: Tensor
@@ -68,6 +70,7 @@ class CMAML(LightningModule):
         safety_log_std: bool,
         seed: int,
         threads: RowThreads = ONE_THREAD,
+        exploration: Exploration | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -77,7 +80,7 @@ class CMAML(LightningModule):
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.deployment = deployment
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
-        self.seed, self.threads = seed, threads
+        self.seed, self.threads, self.exploration = seed, threads, exploration
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         # the running mean of theta, see OuterMethod.average
@@ -108,7 +111,8 @@ class CMAML(LightningModule):
         """One meta-iteration: adapt to every task, then move the initialisation."""
         start, inner = self.actor.vector(), self.outer.adaptation(self.inner, self.ranks)
 
-        played = self.adapt(tasks, inner.steps, ("train", self.current_epoch), theta=start, inner=inner)
+        stream = ("train", self.current_epoch)
+        played = self.adapt(tasks, inner.steps, stream, theta=start, inner=inner, learning=True)
         stages, broken = sound_stages(played, self.ranks)
         pre, post = stages[0], stages[-1]
         last = method_at(inner, self.step_lengths, inner.steps)
@@ -194,6 +198,7 @@ class CMAML(LightningModule):
         theta: Tensor | None = None,
         inner: InnerMethod | None = None,
         deployment: Deployment | None = None,
+        learning: bool = False,
     ) -> list[Stage]:
         """Adapt a policy to tasks; see `cmaml_pl.algorithm.adaptation.adapt` for what is returned.
 
@@ -205,6 +210,7 @@ class CMAML(LightningModule):
             inner: the adaptation method; None takes the configured one.
             deployment: which policies play the episodes; None for the adapted ones. `self.deployment` is the configured
                 strategy.
+            learning: whether this is meta-training, in which `exploration` informs some of the tasks.
         """
         return adapt(
             tasks,
@@ -218,6 +224,8 @@ class CMAML(LightningModule):
             threads=self.threads,
             deployment=deployment,
             lengths=self.step_lengths,
+            exploration=self.exploration,
+            learning=learning,
         )
 
     def safety_weight(self, pre: TaskData) -> Tensor:

@@ -48,10 +48,14 @@ NEWER: Mapping[str, Any] = {
     "outer.average": 1,
     "outer.radius_lr": 0.0,
     "deployment.method": "adapted",
+    "exploration.std": 0.0,
+    "exploration.decay": 0.5,
+    "exploration.lr": 3.0,
+    "exploration.informed": 0.0,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
 
-NEWER_SECTIONS = ("deployment",)
+NEWER_SECTIONS = ("deployment", "exploration")
 """Sections that earlier versions did not have."""
 
 GONE: Mapping[str, Any] = {"critic.halves": False}
@@ -220,6 +224,7 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 def _check_together(config: Config) -> None:
     """Check the rules that involve more than one key."""
     _check_policy(config.policy)
+    _check_exploration(config)
     if config.train.tasks_per_batch > config.tasks.train:
         raise UserError(
             f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
@@ -253,6 +258,34 @@ def _check_together(config: Config) -> None:
         raise UserError(
             "inner.trust_region.parameters is context, but policy.context, its length, is 0: set a length, or let the "
             "step move all parameters or the head."
+        )
+
+
+def _check_exploration(config: Config) -> None:
+    """Check that there is a context to explore by, and that it has room for what informed tasks are told."""
+    std, informed = config.exploration.std, config.exploration.informed
+    told = config.tasks.hidden_names() if informed > 0 else ()
+    if informed > 0 and std == 0:
+        raise UserError(
+            f"exploration.informed is {informed}, but exploration.std is 0, so that nothing explores by its context: "
+            "set a std, or exploration.informed=0."
+        )
+    if informed > 0 and not told:
+        raise UserError(
+            f"exploration.informed is {informed}, but a task of the family {config.tasks.family} has no hidden "
+            "parameters to tell: set exploration.informed=0."
+        )
+    if std > 0 and config.policy.context < max(1, len(told)):
+        needs = f"at least {len(told)}, to tell {', '.join(told)}" if told else "a length"
+        raise UserError(
+            f"exploration.std is {std}, but policy.context, the length of the context, is {config.policy.context}: set "
+            f"{needs}, or exploration.std=0."
+        )
+    if std > 0 and (config.outer.differentiates or config.outer.radius_lr > 0):
+        why = f"outer.radius_lr={config.outer.radius_lr}" if config.outer.radius_lr > 0 else config.outer.method
+        raise UserError(
+            f"exploration.std is {std}, but {why} does not follow the step of the context: set exploration.std=0 and "
+            "exploration.informed=0, or outer.method=fomaml without outer.radius_lr."
         )
 
 

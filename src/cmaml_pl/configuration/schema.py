@@ -70,6 +70,16 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class ExplorationConfig:
+    """Contexts that differ between the worlds of a task (Gupta et al. 2018), see `algorithm/exploration.py`."""
+
+    std: float = bounded(0.0, low=0)  # of the context in an episode before adaptation; 0 gives all worlds the same
+    decay: float = bounded(0.5, low=0, high=1)  # factor on std with each adaptation step
+    lr: float = bounded(3.0, low=0)  # step size of the context; 1 is a step of natural gradient
+    informed: float = bounded(0.0, low=0, high=1)  # share of the tasks of a meta-batch whose context tells them apart
+
+
+@dataclass(frozen=True)
 class CriticConfig:
     """The reward critic and the safety critic."""
 
@@ -123,6 +133,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     tasks: TaskFamily = field(default_factory=LayoutFamily)

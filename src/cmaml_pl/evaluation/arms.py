@@ -34,6 +34,7 @@ FREE_WITHIN_AN_ARM = (
 ADAPTATION_KEYS = (
     "inner.",
     "policy.",
+    "exploration.",
     "critic.",
     "rollout.envs_per_task",
     "train.tasks_per_batch",

@@ -90,7 +90,8 @@ class Actor(nn.Module, ABC):
         Args:
             theta: stacked parameters, (tasks, P).
             features: *normalised* observations, (tasks, samples, D). They are the same for every theta, so they are
-                computed only once per rollout.
+                computed only once per rollout. For an actor with a context of length C, offsets of the context may
+                follow, (tasks, samples, D + C).
 
         Returns:
             Mean loc and standard deviation scale of the actions, both (tasks, samples, A), twice differentiable.
@@ -216,7 +217,11 @@ class GaussianActor(Actor):
         rows = {name: row for (name, _), row in zip(self.named_parameters(), theta.split(sizes, dim=1), strict=True)}
         x = features
         if "context" in rows:
-            x = torch.cat([x, rows["context"][:, None].expand(-1, x.shape[1], -1)], dim=-1)
+            size = self.normaliser.mean.numel()
+            context = rows["context"][:, None].expand(-1, x.shape[1], -1)
+            if x.shape[-1] > size:
+                context = context + x[..., size:]
+            x = torch.cat([x[..., :size], context], dim=-1)
         for name, layer in self.mean.named_children():
             if isinstance(layer, nn.Linear):
                 weight = rows[f"mean.{name}.weight"].unflatten(1, layer.weight.shape)

@@ -33,6 +33,7 @@ class StackedPolicy(TensorDictModuleBase):
         theta: parameters of each task, (tasks, P).
         fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
         worlds: those that have `theta`, bool, (tasks, envs).
+        offsets: what is added to the context in each world, (tasks, envs, C); None for nothing.
     """
 
     in_keys = ("observation",)
@@ -46,6 +47,7 @@ class StackedPolicy(TensorDictModuleBase):
         self.theta = actor.vector().expand(num_tasks, -1)
         self.fallback: Tensor | None = None
         self.worlds: Tensor | None = None
+        self.offsets: Tensor | None = None
         self.generator = torch.Generator()
 
     @torch.no_grad()
@@ -53,6 +55,8 @@ class StackedPolicy(TensorDictModuleBase):
         """The tensordict, with loc, scale, action, (tasks, envs, A) each, and action_log_prob, (tasks, envs), added."""
         actor = self._actor[0]
         features = actor.normaliser(tensordict["observation"])
+        if self.offsets is not None:
+            features = torch.cat([features, self.offsets], dim=-1)
         loc, scale = actor.stacked(self.theta, features)
         if self.fallback is not None and self.worlds is not None:
             own = self.worlds[..., None]
@@ -101,13 +105,18 @@ class Rollouts:
         """Number of tasks in this rank's part of a batch."""
         return int(self.env.batch_size[0])
 
+    @property
+    def place(self) -> tuple[slice, int]:
+        """This rank's rows among those of all ranks, and the number of all rows."""
+        return self.ranks.part(self.num_tasks), self.num_tasks * self.ranks.size
+
     def set_tasks(self, tasks: Sequence[Task]) -> tuple[list[Task], int]:
         """Set the tasks of the following rollouts; if there are fewer tasks than rows, the tasks are repeated.
 
         Returns:
             The tasks of this rank's rows, and how many of them, from the first one on, are not repetitions.
         """
-        part = self.ranks.part(self.num_tasks)
+        part, _ = self.place
         rows = [tasks[i % len(tasks)] for i in range(part.start, part.stop)]
         self.env.set_tasks(rows)
         return rows, len(tasks[part])
@@ -118,8 +127,19 @@ class Rollouts:
         uniform = self.ranks.draw(torch.rand, self.env.batch_size, generator=generator)
         return uniform < share[:, None]
 
+    def draw_noise(self, size: int, *stream: str | int) -> Tensor:
+        """Standard normal numbers, (tasks, envs, `size`), in pairs x and -x, so that their mean over worlds is 0."""
+        generator, (rows, envs) = derive_generator(self.seed, "context", *stream), self.env.batch_size
+        noise = self.ranks.draw(torch.randn, (rows, (envs + 1) // 2, size), generator=generator)
+        return torch.cat([noise, -noise], dim=1)[:, :envs]
+
     def collect(
-        self, theta: Tensor, *stream: str | int, fallback: Tensor | None = None, worlds: Tensor | None = None
+        self,
+        theta: Tensor,
+        *stream: str | int,
+        fallback: Tensor | None = None,
+        worlds: Tensor | None = None,
+        offsets: Tensor | None = None,
     ) -> TensorDict:
         """One rollout; it begins with a reset of all worlds.
 
@@ -128,16 +148,20 @@ class Rollouts:
             stream: names the random stream of this rollout; the same names give the same random numbers.
             fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
             worlds: those that have `theta`, bool, (tasks, envs).
+            offsets: what is added to the context in each world, (tasks, envs, C).
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
-            observation, reward, cost, done, terminated, truncated.
+            observation, reward, cost, done, terminated, truncated; and with "offset", if there are `offsets`.
         """
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
         self._policy.theta, self._policy.fallback, self._policy.worlds = theta, fallback, worlds
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
+        self._policy.offsets = offsets
         batch: TensorDict = next(batches)
+        if offsets is not None:
+            batch["offset"] = offsets[:, :, None].expand(*batch.shape, -1)
         return batch
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:

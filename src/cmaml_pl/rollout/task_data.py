@@ -26,7 +26,8 @@ class TaskData:
     """A rollout prepared for the updates: envs and time are merged into samples.
 
     Attributes:
-        features: normalised observations, (tasks, samples, D).
+        features: normalised observations, (tasks, samples, D), followed by the offsets of the context, if there were
+            some.
         action: actions, (tasks, samples, A).
         log_prob: log-probability of the action under the policy that collected the data, nats, (tasks, samples).
         loc: mean of that policy, (tasks, samples, A).
@@ -155,8 +156,9 @@ class AdvantageEstimator:
             partial(estimate, self.safety_critic, within, after["cost"], gamma=self.cost_gamma),
         )
         cost_advantage = cost_advantage.flatten(1)
+        seen = [states.features, rollout["offset"]] if "offset" in rollout.keys() else [states.features]
         return TaskData(
-            features=states.features.flatten(1, 2),
+            features=torch.cat(seen, dim=-1).flatten(1, 2),
             action=rollout["action"].flatten(1, 2),
             log_prob=rollout["action_log_prob"].flatten(1, 2),
             loc=rollout["loc"].flatten(1, 2),

@@ -1,0 +1,131 @@
+"""Exploration by the context."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tests.helpers import make_actor
+
+from cmaml_pl.algorithm.exploration import Exploration
+from cmaml_pl.assembly import open_module
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.distributed.ranks import Ranks
+from cmaml_pl.rollout.task_data import AdvantageEstimator
+from cmaml_pl.tasks.base import split_tasks
+from cmaml_pl.tasks.nav2d import Nav2DFamily
+
+
+def exploration(**changes) -> Exploration:
+    mean, spread = torch.tensor([0.0, 1.0]).double(), torch.tensor([2.0, 0.5]).double()
+    names = ("goal_x", "goal_y")
+    return replace(Exploration(1.0, 0.5, 3.0, 2, 0.5, names, mean, spread), **changes)
+
+
+def played(offsets: torch.Tensor, reward: torch.Tensor, cost: torch.Tensor) -> TensorDict:
+    """A rollout of two steps, whose worlds get what they get in the second one, (tasks, envs)."""
+    steps = torch.tensor([0.0, 1.0])[:, None]
+    done = (steps > 0).expand(*reward.shape, 2, 1)
+    after = {"reward": reward[..., None, None] * steps, "cost": cost[..., None, None] * steps, "done": done}
+    wide = offsets[:, :, None].expand(*done.shape[:3], -1)
+    return TensorDict({"offset": wide, "next": after}, [*done.shape[:3]])
+
+
+def test_offsets_of_the_context_do_what_another_context_does():
+    actor = make_actor(context_size=2)
+    generator = torch.Generator().manual_seed(0)
+    theta, features = actor.vector().repeat(3, 1), torch.randn(3, 7, 3, generator=generator)
+    offsets = torch.randn(3, 1, 2, generator=generator)
+    shifted = theta.clone()
+    shifted[:, actor.mask("context").bool()] += offsets[:, 0]
+    found = actor.stacked(theta, torch.cat([features, offsets.expand(-1, 7, -1)], dim=-1))
+    expected = actor.stacked(shifted, features)
+    for mine, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, other)
+    assert not torch.equal(found[0], actor.stacked(theta, features)[0])
+
+
+def test_the_step_is_the_natural_gradient_where_the_return_is_linear_in_the_context():
+    generator = torch.Generator().manual_seed(0)
+    offsets, slope = 0.5 * torch.randn(2, 4000, 2, generator=generator), torch.tensor([[3.0, 0.0], [0.0, -1.0]])
+    rewards = 7.0 + (offsets * slope[:, None]).sum(dim=2)
+    step = exploration().context_step(played(offsets, rewards, torch.zeros(2, 4000)), torch.zeros(2), discount=1.0)
+    # the unit of a return is the larger of a task's deviation, 1.5 and 0.5, and the root of the mean square of both
+    unit = torch.tensor([1.5, math.sqrt((1.5**2 + 0.5**2) / 2)])
+    torch.testing.assert_close(step, 3.0 * 0.5**2 * slope / unit[:, None], rtol=0, atol=0.1)
+
+
+def test_cost_counts_as_much_as_lambda_says_and_worlds_that_are_alike_move_nothing():
+    offsets = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]], [[0.3, 0.3], [0.3, 0.3]]])
+    pays, costs = torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.tensor([[5.0, 0.0], [5.0, 0.0]])
+    rollout = played(offsets, pays, costs)
+    for weight, sign in ((0.0, 1.0), (1.0, 0.0), (3.0, -0.5)):
+        step = exploration(lr=1.0).context_step(rollout, torch.full((2,), weight), discount=1.0)
+        torch.testing.assert_close(step, torch.tensor([[sign, 0.0], [0.0, 0.0]]))
+    discounted = exploration(lr=1.0).context_step(rollout, torch.full((2,), 3.0), discount=0.5)
+    torch.testing.assert_close(discounted, torch.tensor([[-0.5, 0.0], [0.0, 0.0]]))  # all costs are halved
+
+
+def test_the_first_tasks_of_a_batch_are_told_what_is_hidden_of_them_on_all_ranks():
+    tasks = split_tasks(Nav2DFamily(train=8), "train", cost_limit=3.0)
+    known = exploration(size=3).known(tasks, slice(0, 8), 8)
+    assert known[4:].isnan().all()
+    goals = torch.tensor([[task.parameters["goal_x"] / 2, (task.parameters["goal_y"] - 1) / 0.5] for task in tasks])
+    torch.testing.assert_close(known[:4], torch.cat([goals[:4], torch.zeros(4, 1)], dim=1))
+    parts = [Ranks(rank=rank, size=2).part(4) for rank in range(2)]
+    halves = [exploration(size=3).known(tasks[part], part, 8) for part in parts]
+    torch.testing.assert_close(torch.cat(halves), known, equal_nan=True)
+
+
+def test_offsets_shrink_with_every_step_and_those_of_told_tasks_stay():
+    noise = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
+    known = torch.tensor([[0.5, -0.5], [math.nan, math.nan]])
+    offsets = exploration(std=2.0).offsets(noise, known, 3)
+    assert torch.equal(offsets[0], known[0].expand(6, -1))
+    torch.testing.assert_close(offsets[1], 2.0 * 0.5**3 * noise[1])
+    assert torch.equal(exploration(std=2.0).offsets(noise, None, 3), 2.0 * 0.5**3 * noise)
+
+
+def follow_the_context(actor) -> torch.Tensor:
+    """Parameters that drive from where the point is (the first two of its observations) to where the context says."""
+    theta, small = actor.vector().zero_(), 0.01
+    theta[actor.log_std_slice] = -1.0
+    shapes = {name: parameter.shape for name, parameter in actor.named_parameters()}
+    rows = dict(zip(shapes, theta.split([math.prod(shape) for shape in shapes.values()]), strict=True))
+    first, last = rows["mean.0.weight"].view(shapes["mean.0.weight"]), rows["mean.2.weight"].view(-1, 2)
+    for i in range(2):
+        first[i, i], first[i, i - 2] = -small, small  # tanh is linear there
+        last[i, i] = 5.0 / small
+    return theta
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the_context_alone(seed):
+    """The actions' own gradient is switched off: `max_kl` is tiny."""
+    keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "rollout.envs_per_task=16", "exploration.std=1"]
+    config = load_experiment("nav2d", [*keys, "inner.trust_region.max_kl=1e-9", "tasks.validation=20"])
+    tasks = split_tasks(config.tasks, "validation", cost_limit=3.0)
+    with open_module(config) as module:
+        theta = follow_the_context(module.actor)
+        found = [stage.data.episode_return.mean() for stage in module.adapt(tasks, 4, ("a test",), theta=theta)]
+        module.exploration = replace(module.exploration, lr=0.0)
+        stuck = [stage.data.episode_return.mean() for stage in module.adapt(tasks, 4, ("a test",), theta=theta)]
+    assert found[0] < 0.0
+    assert found[-1] > 0.8  # of at most 1.25
+    assert stuck[-1] < 0.1
+
+
+def test_the_data_of_the_updates_say_with_which_context_they_were_played():
+    config = load_experiment("nav2d", ["policy.context=2", "exploration.std=1", "exploration.informed=0.5"])
+    tasks = split_tasks(config.tasks, "train", cost_limit=3.0)[:20]
+    with open_module(config) as module:
+        for stage in module.adapt(tasks, 1, ("a test",), learning=True):
+            data, estimator = stage.data, module.estimator
+            assert isinstance(estimator, AdvantageEstimator)
+            loc, scale = module.actor.stacked(stage.theta, data.features)
+            torch.testing.assert_close((loc, scale), (data.loc, data.scale), rtol=1e-4, atol=1e-5)
+            told = data.features[..., -2:].unflatten(1, (16, 50))
+            assert (told[:10] == told[:10, :1, :1]).all()
+            assert (told[10:] == told[10:, :, :1]).all()
+            assert (told[10:, 1] != told[10:, 0]).all()
