@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import WandbLogger
 
 from cmaml_callbacks import (
@@ -65,6 +66,9 @@ DECIDED_ELSEWHERE = {
     "precision": "nothing: everything is computed in 32 bits",
 }
 """Arguments of Lightning's Trainer that the user cannot set, and what decides each of them instead."""
+
+ACCELERATORS = ("cpu", "gpu", "cuda", "auto")
+"""What trainer.accelerator may be; gpu is cuda, and auto is cuda where there is such a device, otherwise cpu."""
 
 
 @contextmanager
@@ -206,8 +210,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         if key not in known:
             hint = did_you_mean(key, known, prefix="trainer.")
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
-    if config.trainer.get("accelerator", "cpu") != "cpu":
-        raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")
+    accelerator = _accelerator(config)
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
     wandb = _wandb_logger(config, folder)
@@ -215,7 +218,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
-            **{**defaults, **given, "strategy": _strategy(config)},
+            **{**defaults, **given, "accelerator": accelerator, "strategy": _strategy(config, accelerator)},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
@@ -236,13 +239,39 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     return trainer
 
 
-def _strategy(config: Config) -> RanksStrategy | str:
+def _accelerator(config: Config) -> str:
+    """Which of "cpu" and "cuda" computes the updates.
+
+    Raises:
+        UserError: trainer.accelerator is something else, or there is no GPU.
+    """
+    asked = config.trainer.get("accelerator", "cpu")
+    if asked not in ACCELERATORS:
+        raise UserError(
+            f"trainer.accelerator is {asked!r}, but must be {', '.join(ACCELERATORS[:-1])} or {ACCELERATORS[-1]}: "
+            "others were not tried, and Apple's has no numbers of 64 bits."
+        )
+    if asked == "cpu" or (asked == "auto" and not CUDAAccelerator.is_available()):
+        return "cpu"
+    if not CUDAAccelerator.is_available():
+        raise UserError(
+            f"trainer.accelerator is {asked}, but PyTorch {torch.__version__} finds no CUDA device here: install a "
+            "driver and a PyTorch with CUDA, or set trainer.accelerator=cpu, or auto, a GPU where there is one."
+        )
+    return "cuda"
+
+
+def _strategy(config: Config, accelerator: str) -> RanksStrategy | str:
     """Lightning's own strategy for one process, RanksStrategy for several."""
     chosen = config.trainer.get("strategy", "auto")
     if chosen not in ("auto", "ddp"):
         raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
-    several = any(str(config.trainer.get(key, 1)) not in ("1", "auto") for key in ("devices", "num_nodes"))
-    return RanksStrategy() if several else "auto"
+    devices, nodes = (config.trainer.get(key, 1) for key in ("devices", "num_nodes"))
+    if accelerator == "cuda" and devices == "auto":
+        devices = CUDAAccelerator.auto_device_count()
+    devices = len(devices) if isinstance(devices, list) else devices  # a list names GPUs
+    several = any(str(number) not in ("1", "auto") for number in (devices, nodes))
+    return RanksStrategy(accelerator) if several else "auto"
 
 
 def find_ranks(trainer: Trainer) -> Ranks:

@@ -24,8 +24,10 @@ Sight = TypeVar("Sight")
 class StackedPolicy(TensorDictModuleBase):
     """Samples actions for a batch [tasks, envs], row p with the parameters of task p.
 
+    It acts on the CPU, where the worlds are.
+
     Args:
-        actor: the network. Its normaliser is always used; its own parameters are used only until `theta` is set.
+        actor: the network, on any device. Its own parameters are used only until `play` is called.
         num_tasks: number of rows of the batch.
         ranks: the processes that share the batch; they step other rows of it.
 
@@ -41,12 +43,16 @@ class StackedPolicy(TensorDictModuleBase):
     def __init__(self, actor: Actor, num_tasks: int, ranks: Ranks) -> None:
         super().__init__()
         self.ranks = ranks
-        # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
-        self._actor = [actor]
-        self.theta = actor.vector().expand(num_tasks, -1)
-        self.fallback: Tensor | None = None
-        self.worlds: Tensor | None = None
         self.generator = torch.Generator()
+        self.play(actor, actor.vector().expand(num_tasks, -1), None, None)
+
+    def play(self, actor: Actor, theta: Tensor, fallback: Tensor | None, worlds: Tensor | None) -> None:
+        """Set what acts from now on; whatever is on another device is copied to the CPU, once for a whole rollout."""
+        # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
+        self._actor = [actor.on_cpu()]
+        self.theta = theta.cpu()
+        self.fallback = None if fallback is None else fallback.cpu()
+        self.worlds = None if worlds is None else worlds.cpu()
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -79,6 +85,7 @@ class Rollouts:
         self.env = env
         self.seed = seed
         self.ranks = env.ranks = ranks
+        self.actor = actor
         self._policy = StackedPolicy(actor, self.num_tasks, ranks)
 
     @cached_property
@@ -116,7 +123,7 @@ class Rollouts:
         """A random choice of worlds, bool, (tasks, envs); `share` is the probability of a task's worlds, (tasks,)."""
         generator = derive_generator(self.seed, "worlds", *stream)
         uniform = self.ranks.draw(torch.rand, self.env.batch_size, generator=generator)
-        return uniform < share[:, None]
+        return uniform.to(share.device) < share[:, None]
 
     def collect(
         self, theta: Tensor, *stream: str | int, fallback: Tensor | None = None, worlds: Tensor | None = None
@@ -131,14 +138,14 @@ class Rollouts:
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
-            observation, reward, cost, done, terminated, truncated.
+            observation, reward, cost, done, terminated, truncated. It is on the device of `theta`.
         """
+        self._policy.play(self.actor, theta, fallback, worlds)
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
-        self._policy.theta, self._policy.fallback, self._policy.worlds = theta, fallback, worlds
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         batch: TensorDict = next(batches)
-        return batch
+        return batch if theta.device.type == "cpu" else move(batch, theta.device)
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
         """Play the actions of a rollout again, from the same resets, and call `look` along the way.
@@ -154,7 +161,7 @@ class Rollouts:
         """
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         state, seen = self.env.reset(), [look()]
-        for action in actions[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
+        for action in actions.cpu()[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
             after = self.env.step(state.set("action", action))
             seen.append(look())
             state = self.env.maybe_reset(step_mdp(after))
@@ -163,3 +170,8 @@ class Rollouts:
     def close(self) -> None:
         """Close the environment and its worker processes."""
         self.env.close(raise_if_closed=False)
+
+
+def move(rollout: TensorDict, device: torch.device) -> TensorDict:
+    """The rollout on another device; to a GPU its tensors go from pinned memory, while the program goes on."""
+    return rollout.to(device, non_blocking_pin=device.type == "cuda", num_threads=0)
