@@ -22,8 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cmaml_pl import assembly
 
 DEVICE = torch.device("meta", 1)
-BETWEEN = ("aten::copy_", "aten::_to_copy")
-"""Operations that move numbers from one device to another."""
 
 
 class MixedDevicesError(RuntimeError):
@@ -63,7 +61,7 @@ class PretendTensor(Tensor):
 
 def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What an operation of PyTorch gives, computed on the CPU; a PretendTensor where it is on the pretend device."""
-    given = list(_flat((*args, *kwargs.values())))
+    given = list(_flat([args, list(kwargs.values())]))
     tensors = [x for x in given if isinstance(x, Tensor)]
     others = [x for x in tensors if not isinstance(x, PretendTensor)]
     mine, asked, writes = len(tensors) > len(others), kwargs.get("device"), func._schema.is_mutable
@@ -71,7 +69,7 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
     target = args[0] if writes else None
     there = isinstance(target, PretendTensor) if isinstance(target, Tensor) else asked in (None, DEVICE)
-    if mine and others and func._schema.name not in BETWEEN:
+    if mine and others and func._schema.name != "aten::copy_":
         # a GPU takes numbers of the CPU, but not in the lists of torch.cat and torch.stack
         alone = all(any(x is value for value in (*args, *kwargs.values())) for x in others)
         if not there or not alone or any(x.dim() or x.is_meta for x in others):
@@ -80,19 +78,24 @@ def compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise MixedDevicesError(f"{func} draws on the device from a generator of the CPU")
     if asked == DEVICE:
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    result = func(*_each(_held, args), **dict(zip(kwargs, _each(_held, kwargs.values()), strict=True)))
+    result = func(*_each(_held, args), **{name: _each(_held, value) for name, value in kwargs.items()})
     if writes:
         return target if isinstance(target, Tensor) else result
-    return _each(_made, (result,))[0] if there else result
+    return _each(_made, result) if there else result
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
-        yield from value if isinstance(value, list | tuple) else (value,)
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
-def _each(function: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    return [type(x)(map(function, x)) if type(x) in (list, tuple) else function(x) for x in values]
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)([_each(function, x) for x in value])
+    return function(value)
 
 
 def _held(value: Any) -> Any:
@@ -132,13 +135,13 @@ class PretendAccelerator(Accelerator):
 
     @staticmethod
     def parse_devices(devices: Any) -> int:
-        """There is one."""
-        return 1
+        """As many as are asked for."""
+        return int(devices)
 
     @staticmethod
     def get_parallel_devices(devices: Any) -> list[torch.device]:
-        """There is one."""
-        return [DEVICE]
+        """The same for each process."""
+        return [DEVICE] * int(devices)
 
     auto_device_count = staticmethod(lambda: 1)
     is_available = staticmethod(lambda: True)
@@ -161,9 +164,9 @@ def pretend() -> Iterator[None]:
 
 
 @contextmanager
-def trainers_use_it(monkeypatch: Any) -> Iterator[None]:
-    """Within the block `trainer.accelerator=gpu` is the pretend device, of which there is one."""
+def trainers_use_it(monkeypatch: Any, strategy: Any = None) -> Iterator[None]:
+    """Within the block trainers use the pretend device; `strategy` is that of several processes, None for one."""
     with monkeypatch.context() as patch, pretend():
         patch.setattr(assembly, "_accelerator", lambda config: PretendAccelerator())
-        patch.setattr(assembly, "_strategy", lambda config, accelerator: SingleDeviceStrategy(DEVICE))
+        patch.setattr(assembly, "_strategy", lambda config, accelerator: strategy or SingleDeviceStrategy(DEVICE))
         yield

@@ -28,11 +28,18 @@ from cmaml_pl.configuration.registry import INNER_METHODS, OUTER_METHODS
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.meta_test import LEARNED, Recorder, adapt_from
 from cmaml_pl.math import advantages
+from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 
 SMALL = [*TINY, *DISABLED, "policy.hidden=[4]", "critic.hidden=[4]", "critic.passes=1", "rollout.horizon=4"]
 GPU = "trainer.accelerator=gpu"
+
+
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch):
+    """They take longer than the training."""
+    monkeypatch.setattr(LearningCurves, "draw", lambda *_: None)
 
 
 def by_derivative(methods, attribute):
@@ -49,11 +56,10 @@ PAIRS = list(
 
 
 def train(folder, *overrides):
-    """Two meta-iterations by all callbacks of a run, but for its picture."""
+    """Two meta-iterations by all callbacks of a run."""
     config = load_experiment("nav2d", [*SMALL, "trainer.limit_val_batches=0", *overrides])
     folder.path.mkdir()
     trainer = build_trainer(config, folder)
-    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, LearningCurves)]
     with open_module(config) as module:
         trainer.fit(module, build_datamodule(config))
     return folder
@@ -79,7 +85,7 @@ OPTIONS = {
     "fewer samples": ["critic.samples=10", "safety.critic=false", "critic.shared_reward=false"],
     "a network of one's own": [
         *("policy.actor=tests.integration.test_accelerator:Shifted", "policy.context=0"),
-        "inner.trust_region.parameters=mean",
+        *("inner.trust_region.parameters=head", "outer.method=fomaml_trpo", "outer.log_std=false"),
     ],
 }
 
@@ -89,12 +95,12 @@ class Shifted(torch.nn.Module):
 
     def __init__(self, observation_size, action_size):
         super().__init__()
-        self.body = torch.nn.Linear(observation_size, action_size)
+        self.head = torch.nn.Linear(observation_size, action_size)
         self.log_std = torch.nn.Parameter(torch.full((action_size,), -0.5))
         self.register_buffer("shift", torch.ones(action_size))
 
     def forward(self, x):
-        return self.body(x) + self.shift, self.log_std.exp()
+        return self.head(x) + self.shift, self.log_std.exp()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -167,6 +173,8 @@ def test_the_updates_are_on_the_device_and_the_worlds_are_not(tmp_path, monkeypa
         assert all(isinstance(x, PretendTensor) for x in [*held, *vars(after.data).values()])
         assert not any(isinstance(x, PretendTensor) for x in module.rollouts.env.reset().values(True, True))
         assert torch.equal(after.theta.cpu(), before.theta)
+        taken = limit_step(module.actor, module.actor.vector(), after.data, max_kl=None)
+        assert all(isinstance(x, PretendTensor) for x in taken)
 
 
 def test_the_pretend_device_refuses_what_a_gpu_refuses():
