@@ -167,6 +167,6 @@ def pretend() -> Iterator[None]:
 def trainers_use_it(monkeypatch: Any, strategy: Any = None) -> Iterator[None]:
     """Within the block trainers use the pretend device; `strategy` is that of several processes, None for one."""
     with monkeypatch.context() as patch, pretend():
-        patch.setattr(assembly, "_accelerator", lambda config: PretendAccelerator())
-        patch.setattr(assembly, "_strategy", lambda config, accelerator: strategy or SingleDeviceStrategy(DEVICE))
+        patch.setattr(assembly, "choose_accelerator", lambda **_: PretendAccelerator())
+        patch.setattr(assembly, "choose_strategy", lambda *_, **__: strategy or SingleDeviceStrategy(DEVICE))
         yield

@@ -10,7 +10,6 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import WandbLogger
 
 from cmaml_callbacks import (
@@ -31,8 +30,8 @@ from cmaml_pl.algorithm.data import TaskDataModule
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import GAUSSIAN, Config
 from cmaml_pl.cores import usable_cores
+from cmaml_pl.distributed.devices import choose_accelerator, choose_strategy
 from cmaml_pl.distributed.ranks import ALONE, Ranks
-from cmaml_pl.distributed.strategy import RanksStrategy
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
@@ -66,9 +65,6 @@ DECIDED_ELSEWHERE = {
     "precision": "nothing: everything is computed in 32 bits",
 }
 """Arguments of Lightning's Trainer that the user cannot set, and what decides each of them instead."""
-
-ACCELERATORS = ("cpu", "gpu", "cuda", "auto")
-"""What trainer.accelerator may be; gpu is cuda, and auto is cuda where there is such a device, otherwise cpu."""
 
 
 @contextmanager
@@ -210,7 +206,8 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         if key not in known:
             hint = did_you_mean(key, known, prefix="trainer.")
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
-    accelerator = _accelerator(config)
+    accelerator = choose_accelerator(**config.trainer)
+    strategy = choose_strategy(accelerator, **config.trainer)
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
     wandb = _wandb_logger(config, folder)
@@ -218,7 +215,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
-            **{**defaults, **given, "accelerator": accelerator, "strategy": _strategy(config, accelerator)},
+            **{**defaults, **given, "accelerator": accelerator, "strategy": strategy},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
@@ -237,41 +234,6 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             f"is {trainer.world_size}: set the first to the processes of a machine, the second to the machines."
         )
     return trainer
-
-
-def _accelerator(config: Config) -> str:
-    """Which of "cpu" and "cuda" computes the updates.
-
-    Raises:
-        UserError: trainer.accelerator is something else, or there is no GPU.
-    """
-    asked = config.trainer.get("accelerator", "cpu")
-    if asked not in ACCELERATORS:
-        raise UserError(
-            f"trainer.accelerator is {asked!r}, but must be {', '.join(ACCELERATORS[:-1])} or {ACCELERATORS[-1]}: "
-            "others were not tried, and Apple's has no numbers of 64 bits."
-        )
-    if asked == "cpu" or (asked == "auto" and not CUDAAccelerator.is_available()):
-        return "cpu"
-    if not CUDAAccelerator.is_available():
-        raise UserError(
-            f"trainer.accelerator is {asked}, but PyTorch {torch.__version__} finds no CUDA device here: install a "
-            "driver and a PyTorch with CUDA, or set trainer.accelerator=cpu, or auto, a GPU where there is one."
-        )
-    return "cuda"
-
-
-def _strategy(config: Config, accelerator: str) -> RanksStrategy | str:
-    """Lightning's own strategy for one process, RanksStrategy for several."""
-    chosen = config.trainer.get("strategy", "auto")
-    if chosen not in ("auto", "ddp"):
-        raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
-    devices, nodes = (config.trainer.get(key, 1) for key in ("devices", "num_nodes"))
-    if accelerator == "cuda" and devices == "auto":
-        devices = CUDAAccelerator.auto_device_count()
-    devices = len(devices) if isinstance(devices, list) else devices  # a list names GPUs
-    several = any(str(number) not in ("1", "auto") for number in (devices, nodes))
-    return RanksStrategy(accelerator) if several else "auto"
 
 
 def find_ranks(trainer: Trainer) -> Ranks:
