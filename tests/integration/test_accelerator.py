@@ -79,10 +79,14 @@ def test_every_method_computes_the_same_on_another_device(inner, outer, tmp_path
 
 
 OPTIONS = {
-    "limits of the meta-step": ["outer.max_kl=1e-4", "outer.every_step=true", "outer.passes=2"],
-    "learned lengths": ["outer.radius_lr=0.1", "inner.steps=2"],
-    "parts of a policy": ["policy.context=2", "inner.trust_region.parameters=context", "outer.log_std=false"],
-    "fewer samples": ["critic.samples=10", "safety.critic=false", "critic.shared_reward=false"],
+    "limits and fewer samples": [
+        *("outer.max_kl=1e-4", "outer.every_step=true", "outer.passes=2"),
+        *("critic.samples=10", "safety.critic=false", "critic.shared_reward=false"),
+    ],
+    "learned lengths and a context": [
+        *("outer.radius_lr=0.1", "inner.steps=2"),
+        *("policy.context=2", "inner.trust_region.parameters=context", "outer.log_std=false"),
+    ],
     "a network of one's own": [
         *("policy.actor=tests.integration.test_accelerator:Shifted", "policy.context=0"),
         *("inner.trust_region.parameters=head", "outer.method=fomaml_trpo", "outer.log_std=false"),
