@@ -5,7 +5,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends make \
     && rm -rf /var/lib/apt/lists/*
 
-# PyTorch's default build for Linux includes CUDA; the CPU build is enough, and smaller.
+# PyTorch's default build for Linux includes CUDA; without a GPU the CPU build is enough, and smaller.
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1
 

@@ -31,8 +31,8 @@ from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.configuration.schema import GAUSSIAN, Config
 from cmaml_pl.cores import usable_cores
+from cmaml_pl.distributed.devices import choose_accelerator, choose_strategy
 from cmaml_pl.distributed.ranks import ALONE, Ranks
-from cmaml_pl.distributed.strategy import RanksStrategy
 from cmaml_pl.distributed.threads import RowThreads
 from cmaml_pl.envs.base import TaskEnv, hidden_values
 from cmaml_pl.errors import UserError, did_you_mean
@@ -230,8 +230,8 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
         if key not in known:
             hint = did_you_mean(key, known, prefix="trainer.")
             raise UserError(f"Lightning's Trainer has no argument {key}, so there is no key trainer.{key}.{hint}")
-    if config.trainer.get("accelerator", "cpu") != "cpu":
-        raise UserError(f"trainer.accelerator is {config.trainer['accelerator']!r}, but only cpu is supported.")
+    accelerator = choose_accelerator(**config.trainer)
+    strategy = choose_strategy(accelerator, **config.trainer)
     defaults = {"log_every_n_steps": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
     given = {key: value for key, value in config.trainer.items() if key != "callbacks"}
     wandb = _wandb_logger(config, folder)
@@ -239,7 +239,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
     own = make_parts("trainer.callbacks", config.trainer.get("callbacks"), Callback)
     try:
         trainer = Trainer(
-            **{**defaults, **given, "strategy": _strategy(config)},
+            **{**defaults, **given, "accelerator": accelerator, "strategy": strategy},
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
@@ -258,15 +258,6 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             f"is {trainer.world_size}: set the first to the processes of a machine, the second to the machines."
         )
     return trainer
-
-
-def _strategy(config: Config) -> RanksStrategy | str:
-    """Lightning's own strategy for one process, RanksStrategy for several."""
-    chosen = config.trainer.get("strategy", "auto")
-    if chosen not in ("auto", "ddp"):
-        raise UserError(f"trainer.strategy is {chosen!r}, but must be ddp, for several processes, or auto.")
-    several = any(str(config.trainer.get(key, 1)) not in ("1", "auto") for key in ("devices", "num_nodes"))
-    return RanksStrategy() if several else "auto"
 
 
 def find_ranks(trainer: Trainer) -> Ranks:

@@ -45,6 +45,7 @@ EXPECTED_WARNINGS = (
     ".*dirpath has changed from.*",  # normal when a run folder was moved
     ".*Please add the following callbacks: .'WandbMetrics'.*",  # normal when a run is resumed without W&B
     ".*isinstance.treespec, LeafSpec.* is deprecated.*",  # raised inside Lightning
+    "GPU available but not used.*",  # the CPU is the default, and docs/operations.md says when a GPU pays
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # the logged values are already equal on all ranks
 )
 """Patterns of warnings from dependencies that are hidden, because a user can do nothing about them."""

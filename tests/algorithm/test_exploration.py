@@ -89,7 +89,8 @@ def test_offsets_shrink_with_every_step_and_those_of_told_tasks_stay():
 
 def follow_the_context(actor) -> torch.Tensor:
     """Parameters that drive from where the point is (the first two of its observations) to where the context says."""
-    theta, small = actor.vector().zero_(), 0.01
+    theta: torch.Tensor = torch.zeros_like(actor.vector())
+    small = 0.01
     theta[actor.log_std_slice] = -1.0
     shapes = {name: parameter.shape for name, parameter in actor.named_parameters()}
     rows = dict(zip(shapes, theta.split([math.prod(shape) for shape in shapes.values()]), strict=True))

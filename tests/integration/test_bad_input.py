@@ -18,7 +18,7 @@ CASES = [
     ("refuses the section trainer", "train exp=nav2d trainer.devices=0"),
     ("refuses the section trainer", "train exp=nav2d trainer.max_time=soon"),
     ("trainer.precision cannot be set", "train exp=nav2d trainer.precision=bf16-true"),
-    ("only cpu is supported", "train exp=nav2d trainer.accelerator=gpu"),
+    ("must be one of cpu, gpu, cuda, auto", "train exp=nav2d trainer.accelerator=mps"),
     ("run is a section", "train exp=nav2d run=foo"),
     ("run.id is 'a/b'", "train exp=nav2d run.id=a/b"),
     ("inner.method cannot be read", "train exp=nav2d inner.method=${{foo}}"),

@@ -72,6 +72,16 @@ def test_tasks_that_break_are_left_out_of_the_mean_over_all_ranks(tmp_path):
     assert_equal(one, two)
 
 
+def test_two_ranks_with_devices_of_their_own_compute_what_one_does_on_the_cpu(tmp_path):
+    small = [*THREE, "rollout.horizon=5", "train.meta_iterations=2", f"run.dir={tmp_path}", "quiet=true"]
+    main(["train", *small, "run.id=one"])
+    run("tests.distributed.pretend_ranks", *small, *TWO, "run.id=two", cwd=tmp_path)
+    one, two = (lines(tmp_path / "nav2d" / name / "metrics.csv")[0] for name in ("one", "two"))
+    assert float(two["throughput/messages"]) > 0
+    for name in ("pre/return", "post/return", "inner/kl", "outer/gradient_norm", "safety_critic/loss"):
+        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-4), name
+
+
 def test_a_run_of_two_ranks_that_is_stopped_goes_on_with_one(tmp_path):
     folder = RunFolder(tmp_path / "runs/nav2d/a")
     with started("cmaml_pl", "train", *LONG, "trainer.devices=2", "run.id=a", cwd=tmp_path) as two:

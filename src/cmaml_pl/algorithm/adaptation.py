@@ -114,10 +114,12 @@ def adapt(
         after it. If the data or the step of a task is not finite, that task keeps its parameters and its multiplier.
     """
     rows, own = rollouts.set_tasks(tasks)
-    limit = torch.tensor([task.cost_limit for task in rows])
+    device = theta.device
+    limit = torch.tensor([task.cost_limit for task in rows], device=device)
     deployment = deployment or Adapted()
     now = deployment.start(theta.expand(len(rows), -1).clone(), limit)
-    multipliers, taken = multiplier.expand(len(rows)).clone(), torch.zeros(len(rows), dtype=torch.int64)
+    multipliers = multiplier.expand(len(rows)).clone()
+    taken = torch.zeros(len(rows), dtype=torch.int64, device=device)
     stages: list[Stage] = []
     step: InnerStep | None = None
     known = exploration.known(rows, *rollouts.place) if exploration and learning else None
@@ -136,7 +138,8 @@ def adapt(
             taken += now.alone
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
             multipliers = step.multiplier
-    return stages if own == len(rows) else [stage.select(torch.arange(len(rows)) < own) for stage in stages]
+    kept = torch.arange(len(rows), device=device) < own
+    return stages if own == len(rows) else [stage.select(kept) for stage in stages]
 
 
 def method_at(inner: InnerMethod, lengths: Tensor | None, taken: int) -> InnerMethod:

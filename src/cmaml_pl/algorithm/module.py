@@ -46,7 +46,7 @@ class CMAML(LightningModule):
         dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
         safety_log_std: whether the safety term moves log_std as well.
         seed: the configuration's seed, from which every random stream is derived.
-        threads: share the tasks of the updates.
+        threads: share the tasks of the updates on the CPU.
         exploration: how contexts differ between the worlds of a task; None if they do not.
     """
 
@@ -80,7 +80,7 @@ class CMAML(LightningModule):
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.deployment = deployment
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
-        self.seed, self.threads, self.exploration = seed, threads, exploration
+        self.seed, self._threads, self.exploration = seed, threads, exploration
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         # the running mean of theta, see OuterMethod.average
@@ -89,6 +89,11 @@ class CMAML(LightningModule):
         self.register_buffer("env_steps", torch.zeros((), dtype=torch.int64))
         # learned factors on the lengths of the adaptation steps; a run that learns none does not save them
         self.register_buffer("step_lengths", torch.ones(inner.steps) if outer.radius_lr > 0 else None)
+
+    @property
+    def threads(self) -> RowThreads:
+        """Those that share the tasks of the updates; a GPU computes all tasks at once by itself."""
+        return self._threads if self.device.type == "cpu" else ONE_THREAD
 
     @classmethod
     def load_from_checkpoint(cls, *args: object, **kwargs: object) -> NoReturn:
@@ -256,7 +261,7 @@ class CMAML(LightningModule):
     def close(self) -> None:
         """Close the environments, and end the threads."""
         self.rollouts.close()
-        self.threads.close()
+        self._threads.close()
 
     def _meta_step(self, gradient: Tensor) -> None:
         """Let the meta-optimiser take one step of theta along -g; `gradient` is g, (P,)."""

@@ -28,7 +28,7 @@ def gather_samples(
     x, y = features.flatten(0, -2), target.flatten(0, -2)
     first, total = ranks.place(len(x))
     if total > most:
-        chosen = torch.randperm(total, generator=generator)[:most].sort().values
+        chosen = torch.randperm(total, generator=generator)[:most].sort().values.to(x.device)
         rows = chosen[(chosen >= first) & (chosen < first + len(x))] - first
         x, y = x[rows], y[rows]
     if ranks.size == 1:
@@ -66,7 +66,7 @@ def fit_critic(
     losses: list[Tensor] = []
     for _ in range(passes):
         losses = []
-        for rows in torch.randperm(len(x), generator=generator).split(minibatch):
+        for rows in torch.randperm(len(x), generator=generator).to(x.device).split(minibatch):
             with torch.enable_grad():
                 loss = nn.functional.mse_loss(critic(x[rows]), y[rows], reduction="sum") / len(rows)
                 gradients = torch.autograd.grad(loss, parameters)

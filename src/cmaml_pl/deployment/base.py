@@ -79,7 +79,7 @@ class Adapted(Deployment):
 
     def start(self, theta: Tensor, cost_limit: Tensor) -> Deployed:
         """See Deployment."""
-        return Deployed(theta, None, torch.ones(len(theta)))
+        return Deployed(theta, None, torch.ones(len(theta), device=theta.device))
 
     def go_on(
         self, now: Deployed, theta: Tensor, rollout: TensorDictBase, worlds: Tensor, *, discount: float

@@ -80,9 +80,9 @@ class Mixture(Deployment):
                 f"deployment.method is {self.method}, which needs a finite limit above 0 for every task, but one of "
                 f"them has {unfit[0]:g}: set other limits, or deployment.method=adapted."
             )
-        none, first = torch.zeros(len(theta), 0), torch.zeros(len(theta), dtype=torch.int64)
-        evidence = Evidence(none, none.long(), first, first, cost_limit)
-        return Deployed(theta, theta, torch.ones(len(theta)), evidence)
+        none, all_ = cost_limit.new_zeros(len(theta), 0), cost_limit.new_ones(len(theta))
+        first = torch.zeros_like(all_, dtype=torch.int64)
+        return Deployed(theta, theta, all_, Evidence(none, none.long(), first, first, cost_limit))
 
     def go_on(
         self, now: Deployed, theta: Tensor, rollout: TensorDictBase, worlds: Tensor, *, discount: float

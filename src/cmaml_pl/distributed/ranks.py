@@ -19,7 +19,7 @@ class Ranks:
 
     By default there is only this process, and nothing is sent. Rank r holds the r-th of `size` equal parts of every
     batch of tasks. All ranks have to call the same methods in the same order. A result over all ranks is equal to the
-    bit on all of them.
+    bit on all of them, and on the device of what it is computed from; numbers of rows are sent from the CPU.
 
     Attributes:
         rank: number of this process, from 0.

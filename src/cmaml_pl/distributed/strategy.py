@@ -64,17 +64,25 @@ class _Launcher(_SubprocessScriptLauncher):
             observer.trained.set()
 
 
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+"""Accelerator -> PyTorch's backend of communication. nccl sends what lies on GPUs, and gloo what lies on the CPU:
+counts of rows, flags, and Lightning's objects."""
+
+
 class RanksStrategy(DDPStrategy):
-    """Starts and connects processes as Lightning's DDP does, with gloo, but does not use DistributedDataParallel.
+    """Starts and connects processes as Lightning's DDP does, but does not use DistributedDataParallel.
 
     DistributedDataParallel would average the gradients of all parameters in every backward pass. This does not fit: the
     meta-gradient is not the gradient of one backward pass, and each critic has a backward pass of its own. Instead, the
     code that computes a result combines it over the ranks with the right weights (`cmaml_pl.distributed.ranks`). All
     ranks start with the same parameters, from the seed or the checkpoint.
+
+    Args:
+        accelerator: one of BACKENDS; each process has a device of its own.
     """
 
-    def __init__(self) -> None:
-        super().__init__(process_group_backend="gloo")
+    def __init__(self, accelerator: str = "cpu") -> None:
+        super().__init__(process_group_backend=BACKENDS[accelerator])
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None

@@ -59,8 +59,13 @@ def standardise(advantage: Tensor, scale: Tensor | None = None) -> Tensor:
 
 def steps_so_far(done: Tensor) -> Tensor:
     """Number of steps of the episode before each step, int64, in the shape of `done`; a rollout begins with a reset."""
-    steps = torch.arange(done.shape[-2])[:, None]
+    steps = _steps(done)
     return steps - 1 - _last_end(done, steps)
+
+
+def _steps(done: Tensor) -> Tensor:
+    """The number of each step of the rollout, int64, (time, 1)."""
+    return torch.arange(done.shape[-2], device=done.device)[:, None]
 
 
 def _last_end(done: Tensor, steps: Tensor) -> Tensor:
@@ -90,7 +95,7 @@ def first_episode_sums(signal: Tensor, done: Tensor, *, discount: float = 1.0) -
 def _first_episodes(signal: Tensor, done: Tensor, discount: float) -> tuple[Tensor, Tensor]:
     """discount^t signal_t, 0 beyond each world's first episode, and whether that has ended, (tasks, envs, 1, 1)."""
     steps = steps_so_far(done)
-    first = steps == torch.arange(done.shape[-2])[:, None]
+    first = steps == _steps(done)
     ended = done.any(dim=-2, keepdim=True)
     return signal * _powers(discount, steps) * (first & ended), ended
 
@@ -105,7 +110,7 @@ def episode_sums(signal: Tensor, done: Tensor, *, discount: float = 1.0) -> Tens
     It is the difference of the running sum between the end of this episode and the end of the one before.
     """
     running = (signal.double() * _powers(discount, steps_so_far(done))).cumsum(dim=-2)
-    last_end = _last_end(done, torch.arange(done.shape[-2])[:, None])
+    last_end = _last_end(done, _steps(done))
     before = torch.where(last_end < 0, 0.0, running.gather(-2, last_end.clamp_min(0)))
     return torch.where(done, running - before, torch.nan)
 

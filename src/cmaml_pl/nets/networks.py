@@ -1,8 +1,10 @@
 """The networks: the actors' interface and the usual actor, value networks and the observation normaliser."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,10 @@ class Actor(nn.Module, ABC):
     def mean_std(self, features: Tensor) -> Tensor:
         """Mean standard deviation of the actions, scalar, for normalised observations (..., D)."""
 
+    def on_cpu(self) -> Self:
+        """This actor where it is on the CPU, otherwise a copy of it there."""
+        return self if self.normaliser.mean.device.type == "cpu" else copy.deepcopy(self).cpu()
+
     def vector(self) -> Tensor:
         """A copy of theta, (P,)."""
         return nn.utils.parameters_to_vector(self.parameters()).detach().clone()
@@ -184,7 +190,8 @@ class GaussianActor(Actor):
         slices, last = self._slices(), f"mean.{len(self.mean) - 1}"
         heads = [f"{last}.weight", f"{last}.bias"]
         names = {"context": ["context"], "head": heads, "mean": [name for name in slices if name != "log_std"]}[part]
-        result = torch.zeros(sum(parameter.numel() for parameter in self.parameters()))
+        size = sum(parameter.numel() for parameter in self.parameters())
+        result = torch.zeros(size, device=self.log_std.device)
         for name in names:
             result[slices[name]] = 1.0
         return result

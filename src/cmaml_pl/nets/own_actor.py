@@ -75,9 +75,9 @@ class OwnActor(Actor):
         """
         if part == "all":
             return None
-        size = sum(parameter.numel() for parameter in self.parameters())
+        size, device = sum(parameter.numel() for parameter in self.parameters()), self.normaliser.mean.device
         if part == "mean":
-            result = torch.ones(size)
+            result = torch.ones(size, device=device)
             result[self.log_std_slice] = 0.0
             return result
         found = self._slice(part)
@@ -86,7 +86,7 @@ class OwnActor(Actor):
                 f"inner.trust_region.parameters is {part}, but {self.name} (policy.actor) has no parameters in an "
                 f"attribute {part}: give it one, or choose all or mean."
             )
-        result = torch.zeros(size)
+        result = torch.zeros(size, device=device)
         result[found] = 1.0
         return result
 

@@ -38,7 +38,7 @@ def limit_step(
 
     proposed = actor.vector()
     if max_kl is None:
-        return kl(proposed[None])[0], torch.ones(())
+        return kl(proposed[None])[0], torch.ones((), device=old.device)
     limited, share = line_search(
         # a comparison with NaN is false, so parameters that are not finite are refused
         lambda candidate: kl(candidate) <= max_kl,

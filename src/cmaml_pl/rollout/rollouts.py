@@ -24,8 +24,10 @@ Sight = TypeVar("Sight")
 class StackedPolicy(TensorDictModuleBase):
     """Samples actions for a batch [tasks, envs], row p with the parameters of task p.
 
+    It acts on the CPU, where the worlds are.
+
     Args:
-        actor: the network. Its normaliser is always used; its own parameters are used only until `theta` is set.
+        actor: the network, on any device. Its own parameters are used only until `play` is called.
         num_tasks: number of rows of the batch.
         ranks: the processes that share the batch; they step other rows of it.
 
@@ -33,7 +35,7 @@ class StackedPolicy(TensorDictModuleBase):
         theta: parameters of each task, (tasks, P).
         fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
         worlds: those that have `theta`, bool, (tasks, envs).
-        offsets: what is added to the context in each world, (tasks, envs, C); None for nothing.
+        offsets: what is added to the context in each world, on the CPU, (tasks, envs, C); None for nothing.
     """
 
     in_keys = ("observation",)
@@ -42,13 +44,24 @@ class StackedPolicy(TensorDictModuleBase):
     def __init__(self, actor: Actor, num_tasks: int, ranks: Ranks) -> None:
         super().__init__()
         self.ranks = ranks
-        # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
-        self._actor = [actor]
-        self.theta = actor.vector().expand(num_tasks, -1)
-        self.fallback: Tensor | None = None
-        self.worlds: Tensor | None = None
-        self.offsets: Tensor | None = None
         self.generator = torch.Generator()
+        self.play(actor, actor.vector().expand(num_tasks, -1))
+
+    def play(
+        self,
+        actor: Actor,
+        theta: Tensor,
+        fallback: Tensor | None = None,
+        worlds: Tensor | None = None,
+        offsets: Tensor | None = None,
+    ) -> None:
+        """Set what acts from now on; whatever is on another device is copied to the CPU, once for a whole rollout."""
+        # a list hides the actor from nn.Module: the collector must neither copy nor move what Lightning owns
+        self._actor = [actor.on_cpu()]
+        self.theta = theta.cpu()
+        self.fallback = None if fallback is None else fallback.cpu()
+        self.worlds = None if worlds is None else worlds.cpu()
+        self.offsets = offsets
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -83,6 +96,7 @@ class Rollouts:
         self.env = env
         self.seed = seed
         self.ranks = env.ranks = ranks
+        self.actor = actor
         self._policy = StackedPolicy(actor, self.num_tasks, ranks)
 
     @cached_property
@@ -125,7 +139,7 @@ class Rollouts:
         """A random choice of worlds, bool, (tasks, envs); `share` is the probability of a task's worlds, (tasks,)."""
         generator = derive_generator(self.seed, "worlds", *stream)
         uniform = self.ranks.draw(torch.rand, self.env.batch_size, generator=generator)
-        return uniform < share[:, None]
+        return uniform.to(share.device) < share[:, None]
 
     def draw_noise(self, size: int, *stream: str | int) -> Tensor:
         """Standard normal numbers, (tasks, envs, `size`), in pairs x and -x, so that their mean over worlds is 0."""
@@ -148,21 +162,21 @@ class Rollouts:
             stream: names the random stream of this rollout; the same names give the same random numbers.
             fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
             worlds: those that have `theta`, bool, (tasks, envs).
-            offsets: what is added to the context in each world, (tasks, envs, C).
+            offsets: what is added to the context in each world, on the CPU, (tasks, envs, C).
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
-            observation, reward, cost, done, terminated, truncated; and with "offset", if there are `offsets`.
+            observation, reward, cost, done, terminated, truncated; and with "offset", if there are `offsets`. It is on
+            the device of `theta`.
         """
+        self._policy.play(self.actor, theta, fallback, worlds, offsets)
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
-        self._policy.theta, self._policy.fallback, self._policy.worlds = theta, fallback, worlds
         self._policy.generator = derive_generator(self.seed, "action", *stream)
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
-        self._policy.offsets = offsets
         batch: TensorDict = next(batches)
         if offsets is not None:
             batch["offset"] = offsets[:, :, None].expand(*batch.shape, -1)
-        return batch
+        return batch if theta.device.type == "cpu" else move(batch, theta.device)
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
         """Play the actions of a rollout again, from the same resets, and call `look` along the way.
@@ -178,7 +192,7 @@ class Rollouts:
         """
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         state, seen = self.env.reset(), [look()]
-        for action in actions[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
+        for action in actions.cpu()[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
             after = self.env.step(state.set("action", action))
             seen.append(look())
             state = self.env.maybe_reset(step_mdp(after))
@@ -187,3 +201,8 @@ class Rollouts:
     def close(self) -> None:
         """Close the environment and its worker processes."""
         self.env.close(raise_if_closed=False)
+
+
+def move(rollout: TensorDict, device: torch.device) -> TensorDict:
+    """The rollout on another device; to a GPU its tensors go from pinned memory, while the program goes on."""
+    return rollout.to(device, non_blocking_pin=device.type == "cuda", num_threads=0)

@@ -1,5 +1,6 @@
 """Writes checkpoints so that a crash leaves no half-written one, and keeps the checkpoint before the newest one."""
 
+import copy
 import io
 import os
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.files import in_one_move
@@ -32,7 +34,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: the checkpoint cannot be written, or a callback's state could not be read again; the existing
                 checkpoints are not damaged.
         """
-        path = Path(path)
+        path, checkpoint = Path(path), _on_cpu(checkpoint)
         _require_plain_states(checkpoint.get("callbacks", {}))  # each time, because a state may change its types
         content = io.BytesIO()
         torch.save(checkpoint, content)
@@ -48,6 +50,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             kept = f"the last good one is {path}" if path.exists() else "there is none yet"
             raise UserError(f"The checkpoint {path} cannot be written: {error.strerror}; {kept}.") from None
+
+
+def _on_cpu(value: Any) -> Any:
+    """The same with all tensors on the CPU, so that a machine without a GPU reads what one with a GPU has written."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        result = copy.copy(value)  # with the attributes that a module's state has
+        result.update({key: _on_cpu(item) for key, item in value.items()})
+        return result
+    return type(value)(map(_on_cpu, value)) if type(value) in (list, tuple) else value
 
 
 def _require_plain_states(states: Mapping[str, Any]) -> None:
