@@ -252,7 +252,8 @@ def test_an_experiment_starts_from_the_settings_of_its_base(conf):
     assert {key for key in mine if mine[key] != base[key]} == {"exp", "rollout.horizon", "tasks.env_id"}
     assert "mine" in experiments()
     # what a base says of another family is left behind with it
-    (conf / "exp/mine.yaml").write_text("base: hidden_goal\ntasks: {family: nav2d}\n")
+    (conf / "exp/first.yaml").write_text("base: hidden_goal\ntasks: {test: 160, distances: [1.0, 1.1]}\n")
+    (conf / "exp/mine.yaml").write_text("base: first\ntasks: {family: nav2d}\n")
     assert load_experiment("mine").tasks == TASK_FAMILIES["nav2d"](test=160)
 
 

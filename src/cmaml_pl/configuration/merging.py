@@ -50,7 +50,7 @@ NEWER: Mapping[str, Any] = {
     "deployment.method": "adapted",
     "exploration.std": 0.0,
     "exploration.decay": 0.5,
-    "exploration.lr": 3.0,
+    "exploration.lr": 2.0,
     "exploration.informed": 0.0,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""

@@ -71,12 +71,12 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class ExplorationConfig:
-    """Contexts that differ between the worlds of a task (Gupta et al. 2018), see `algorithm/exploration.py`."""
+    """Episodes with a context of their own, see `algorithm/exploration.py`; the values are tuned on hidden_goal."""
 
-    std: float = bounded(0.0, low=0)  # of the context in an episode before adaptation; 0 gives all worlds the same
+    std: float = bounded(0.0, low=0)  # of the contexts before adaptation; 0: all worlds of a task have the same one
     decay: float = bounded(0.5, low=0, high=1)  # factor on std with each adaptation step
-    lr: float = bounded(3.0, low=0)  # step size of the context; 1 is a step of natural gradient
-    informed: float = bounded(0.0, low=0, high=1)  # share of the tasks of a meta-batch whose context tells them apart
+    lr: float = bounded(2.0, low=0)  # step size of the context, in natural gradients
+    informed: float = bounded(0.0, low=0, high=1)  # share of a meta-batch's tasks whose context tells what is hidden
 
 
 @dataclass(frozen=True)
