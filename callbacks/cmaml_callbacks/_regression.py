@@ -66,7 +66,7 @@ class CriticRegression(Callback):
     ) -> None:
         """Fit the critic, and log how well it predicted these data before it was fitted to them."""
         module = require_cmaml(self, pl_module)
-        metrics = self.fit(module, iteration_of(outputs).pre.rollout, iteration=trainer.current_epoch)
+        metrics = self.fit(module, iteration_of(outputs).rollout, iteration=trainer.current_epoch)
         module.log_dict({f"{self.name}/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
     def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from cmaml_pl.cores import usable_cores
 from cmaml_pl.distributed.devices import choose_accelerator, choose_strategy
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import RowThreads
-from cmaml_pl.envs.base import TaskEnv, hidden_values
+from cmaml_pl.envs.base import TaskEnv
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.imports import make_parts
 from cmaml_pl.nets.networks import Actor, GaussianActor, NoValue, ValueNetwork
@@ -135,24 +135,12 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
 
 
 def _build_exploration(config: Config) -> Exploration | None:
-    """How contexts differ between worlds; what informed tasks are told is measured on all training tasks."""
-    keys = config.exploration
-    if keys.std == 0:
+    """How contexts differ between worlds; what informed tasks are told is in units of all training tasks."""
+    if config.exploration.std == 0:
         return None
-    names = config.tasks.hidden_names() if keys.informed > 0 else ()
-    values = hidden_values(split_tasks(config.tasks, "train", cost_limit=config.inner.cost_limit), names)
-    mean = values.mean(dim=0)
-    spread = (values - mean).square().mean(dim=0).sqrt()
-    return Exploration(
-        std=keys.std,
-        decay=keys.decay,
-        lr=keys.lr,
-        size=config.policy.context,
-        informed=keys.informed,
-        names=names,
-        mean=mean,
-        spread=spread.where(spread > 0, 1.0),  # what is the same in all tasks tells nothing
-    )
+    names = config.tasks.hidden_names() if config.exploration.informed > 0 else ()
+    tasks = split_tasks(config.tasks, "train", cost_limit=config.inner.cost_limit)
+    return Exploration.of(tasks, names, size=config.policy.context, **vars(config.exploration))
 
 
 def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:

@@ -12,7 +12,7 @@ from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.assembly import open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.distributed.ranks import Ranks
-from cmaml_pl.rollout.task_data import AdvantageEstimator
+from cmaml_pl.inner.base import mean_kl
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
@@ -67,24 +67,25 @@ def test_cost_counts_as_much_as_lambda_says_and_worlds_that_are_alike_move_nothi
     torch.testing.assert_close(discounted, torch.tensor([[-0.5, 0.0], [0.0, 0.0]]))  # all costs are halved
 
 
-def test_the_first_tasks_of_a_batch_are_told_what_is_hidden_of_them_on_all_ranks():
+def test_the_first_rows_of_a_batch_are_informed_on_all_ranks():
+    told = exploration(informed=0.3).is_informed(slice(0, 8), 8)
+    assert told.tolist() == [True, True, *[False] * 6]
+    parts = [exploration(informed=0.3).is_informed(Ranks(rank=rank, size=2).part(4), 8) for rank in range(2)]
+    assert torch.equal(torch.cat(parts), told)
+
+
+def test_they_are_told_what_is_hidden_in_units_of_the_training_tasks():
     tasks = split_tasks(Nav2DFamily(train=8), "train", cost_limit=3.0)
-    known = exploration(size=3).known(tasks, slice(0, 8), 8)
-    assert known[4:].isnan().all()
-    goals = torch.tensor([[task.parameters["goal_x"] / 2, (task.parameters["goal_y"] - 1) / 0.5] for task in tasks])
-    torch.testing.assert_close(known[:4], torch.cat([goals[:4], torch.zeros(4, 1)], dim=1))
-    parts = [Ranks(rank=rank, size=2).part(4) for rank in range(2)]
-    halves = [exploration(size=3).known(tasks[part], part, 8) for part in parts]
-    torch.testing.assert_close(torch.cat(halves), known, equal_nan=True)
-
-
-def test_offsets_shrink_with_every_step_and_those_of_told_tasks_stay():
-    noise = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0))
-    known = torch.tensor([[0.5, -0.5], [math.nan, math.nan]])
-    offsets = exploration(std=2.0).offsets(noise, known, 3)
-    assert torch.equal(offsets[0], known[0].expand(6, -1))
-    torch.testing.assert_close(offsets[1], 2.0 * 0.5**3 * noise[1])
-    assert torch.equal(exploration(std=2.0).offsets(noise, None, 3), 2.0 * 0.5**3 * noise)
+    keys = {"std": 1.0, "decay": 0.5, "lr": 2.0, "informed": 0.5}
+    told = Exploration.of(tasks, ("goal_x", "goal_y"), size=3, **keys).told(tasks)
+    torch.testing.assert_close(told[:, :2].mean(dim=0), torch.zeros(2))
+    torch.testing.assert_close(told[:, :2].square().mean(dim=0), torch.ones(2))
+    goals = torch.tensor([[task.parameters["goal_x"], task.parameters["goal_y"]] for task in tasks])
+    slope = (told[1, :2] - told[0, :2]) / (goals[1] - goals[0])
+    torch.testing.assert_close(told[2, :2] - told[0, :2], slope * (goals[2] - goals[0]))
+    assert not told[:, 2].any()
+    alike = [replace(task, parameters={"goal_x": 2.0}) for task in tasks]
+    assert not Exploration.of(alike, ("goal_x",), size=1, **keys).told(alike).any()
 
 
 def follow_the_context(actor) -> torch.Tensor:
@@ -104,7 +105,7 @@ def follow_the_context(actor) -> torch.Tensor:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the_context_alone(seed):
     """The actions' own gradient is switched off: `max_kl` is tiny."""
-    keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "rollout.envs_per_task=16", "exploration.std=1"]
+    keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "exploration.std=1", "exploration.lr=3"]
     config = load_experiment("nav2d", [*keys, "inner.trust_region.max_kl=1e-9", "tasks.validation=20"])
     tasks = split_tasks(config.tasks, "validation", cost_limit=3.0)
     with open_module(config) as module:
@@ -117,16 +118,65 @@ def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the
     assert stuck[-1] < 0.1
 
 
-def test_the_data_of_the_updates_say_with_which_context_they_were_played():
-    config = load_experiment("nav2d", ["policy.context=2", "exploration.std=1", "exploration.informed=0.5"])
+EXPLORES = ["policy.context=2", "exploration.std=1", "exploration.informed=0.5"]
+
+
+def test_the_data_of_the_updates_say_with_which_contexts_they_were_played():
+    config = load_experiment("nav2d", [*EXPLORES, "exploration.decay=0.25", "inner.trust_region.max_kl=0.01"])
     tasks = split_tasks(config.tasks, "train", cost_limit=3.0)[:20]
     with open_module(config) as module:
-        for stage in module.adapt(tasks, 1, ("a test",), learning=True):
-            data, estimator = stage.data, module.estimator
-            assert isinstance(estimator, AdvantageEstimator)
-            loc, scale = module.actor.stacked(stage.theta, data.features)
-            torch.testing.assert_close((loc, scale), (data.loc, data.scale), rtol=1e-4, atol=1e-5)
-            told = data.features[..., -2:].unflatten(1, (16, 50))
-            assert (told[:10] == told[:10, :1, :1]).all()
-            assert (told[10:] == told[10:, :, :1]).all()
-            assert (told[10:, 1] != told[10:, 0]).all()
+        told = module.exploration.told(tasks)
+        stages = module.adapt(tasks, 1, ("a test",), learning=True)
+        for k, stage in enumerate(stages):
+            found = module.actor.stacked(stage.theta, stage.data.features)
+            torch.testing.assert_close(found, (stage.data.loc, stage.data.scale), rtol=1e-4, atol=1e-5)
+            offsets = stage.data.features[..., -2:].unflatten(1, (16, 50))
+            assert torch.equal(offsets[:10], told[:10, None, None].expand(-1, 16, 50, -1))
+            assert (offsets[10:] == offsets[10:, :, :1]).all()
+            assert float(offsets[10:].std()) == pytest.approx(0.25**k, rel=0.15)
+            assert stage.informed.tolist() == [True] * 10 + [False] * 10
+            assert len(stage.uninformed().theta) == 10
+            assert all(value.is_contiguous() for value in stage.rollout.values())  # so that it can be pinned
+        moved = (stages[1].theta - stages[0].theta)[:, module.actor.mask("context").bool()]
+        true_kl = mean_kl(module.actor, stages[1].theta, stages[0].data)
+        torch.testing.assert_close(stages[1].step.kl, true_kl)
+        assert moved[10:].abs().min() > 0
+
+
+def test_nothing_is_told_in_validation_and_in_the_meta_test(monkeypatch):
+    config = load_experiment("nav2d", EXPLORES)
+    tasks = split_tasks(config.tasks, "test", cost_limit=3.0)[:20]
+    with open_module(config) as module:
+        monkeypatch.setattr(Exploration, "told", lambda *_: pytest.fail("a task was told"))
+        module.log_dict = lambda *_, **__: None
+        module.validation_step(tasks, 0)
+        assert all(stage.informed is None for stage in module.test_step(tasks, 0)["stages"])
+
+
+@pytest.mark.parametrize("method", ["cpo", "p3o", "focops", "safemeta"])
+def test_a_task_whose_numbers_are_not_finite_keeps_its_context(method, monkeypatch):
+    config = load_experiment("nav2d", [*EXPLORES, f"inner.method={method}", "train.tasks_per_batch=3"])
+    tasks = split_tasks(config.tasks, "train", cost_limit=3.0)[:3]
+    with open_module(config) as module:
+        collect = module.rollouts.collect
+
+        def spoil(*args, **kwargs):
+            batch = collect(*args, **kwargs)
+            batch["next", "reward"][1] = math.nan
+            return batch
+
+        monkeypatch.setattr(module.rollouts, "collect", spoil)
+        before, after = module.adapt(tasks, 1, ("a test",))
+        moved = (after.theta - before.theta)[:, module.actor.mask("context").bool()].abs().sum(dim=1)
+    assert moved[1] == 0
+    assert moved[0] > 0
+    assert moved[2] > 0
+
+
+def test_tasks_that_share_one_policy_keep_one_context():
+    config = load_experiment("nav2d", [*EXPLORES, "arm=pretrain"])
+    tasks = split_tasks(config.tasks, "train", cost_limit=3.0)[:20]
+    with open_module(config) as module:
+        inner = module.outer.adaptation(module.inner)
+        last = module.adapt(tasks, 2, ("a test",), inner=inner, learning=True)[-1]
+    assert (last.theta == last.theta[0]).all()

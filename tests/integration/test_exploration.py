@@ -26,6 +26,8 @@ def test_it_goes_on_exactly_and_is_measured_beside_its_random_start(tmp_path):
         (method, step) for method in ("fomaml+trpo_lag", "random") for step in "012"
     }
     assert (ours.path / "trajectories.png").stat().st_size > 0
+    assert float(lines(ours.metrics)[-1]["informed/cost"]) >= 0
+    main(["export", f"ckpt={ours.path}"])
 
 
 @pytest.mark.parametrize(
@@ -35,13 +37,17 @@ def test_it_goes_on_exactly_and_is_measured_beside_its_random_start(tmp_path):
         ("policy.context, the length of the context, is 0: set a length", "exp=point_goal exploration.std=1"),
         (
             "is 1: set at least 2, to tell goal_x, goal_y",
-            "exp=nav2d exploration.std=1 exploration.informed=1 policy.context=1",
+            "exp=nav2d exploration.std=1 exploration.informed=0.5 policy.context=1",
         ),
         (
             "a task of the family layout has no hidden parameters to tell",
             "exp=point_goal exploration.std=1 exploration.informed=0.5 policy.context=2",
         ),
-        ("but maml does not follow the step of the context", "exp=nav2d exploration.std=1 outer.method=maml"),
+        ("but outer.method=maml does not follow the step", "exp=nav2d exploration.std=1 outer.method=maml"),
+        ("but deployment.method=mixture does not", "exp=nav2d exploration.std=1 deployment.method=mixture"),
+        ("rollout.envs_per_task is 1", "exp=nav2d exploration.std=1 rollout.envs_per_task=1"),
+        ("informs 20 of the 20 tasks", "exp=nav2d exploration.std=1 exploration.informed=1"),
+        ("informs 0 of the 20 tasks", "exp=nav2d exploration.std=1 exploration.informed=0.01"),
         ("but outer.radius_lr=0.1 does not follow", "exp=nav2d exploration.std=1 outer.radius_lr=0.1"),
         ("exploration.informed is 2.0", "exp=nav2d exploration.informed=2"),
     ],

@@ -13,7 +13,7 @@ from cmaml_pl.algorithm.exploration import Exploration
 from cmaml_pl.deployment.base import Adapted, Deployment
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
-from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack
+from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack, mean_kl
 from cmaml_pl.math.finite import finite_rows
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.rollouts import Rollouts
@@ -33,6 +33,7 @@ class Stage:
         rollout: TensorDict [tasks, envs, time].
         data: the same rollout, prepared for the updates.
         step: the adaptation step that led to `theta`; None for the first stage.
+        informed: which tasks were told what is hidden of them, see Exploration, bool, (tasks,); None if no task was.
     """
 
     theta: Tensor
@@ -40,6 +41,7 @@ class Stage:
     rollout: TensorDict
     data: TaskData
     step: InnerStep | None
+    informed: Tensor | None = None
 
     @cached_property
     def finite(self) -> Tensor:
@@ -55,7 +57,13 @@ class Stage:
     def select(self, rows: Tensor) -> "Stage":
         """The stage of the tasks that the mask `rows` selects, bool, (tasks,)."""
         step = None if self.step is None else select(self.step, rows)
-        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], select(self.data, rows), step)
+        informed = None if self.informed is None else self.informed[rows]
+        data = select(self.data, rows)
+        return Stage(self.theta[rows], self.multiplier[rows], self.rollout[rows], data, step, informed)
+
+    def uninformed(self) -> "Stage":
+        """The stage of the tasks that were told nothing, as every task is when the policy is deployed."""
+        return self if self.informed is None else self.select(~self.informed)
 
 
 def sound_stages(stages: list[Stage], ranks: Ranks = ALONE) -> tuple[list[Stage], int]:
@@ -122,18 +130,16 @@ def adapt(
     taken = torch.zeros(len(rows), dtype=torch.int64, device=device)
     stages: list[Stage] = []
     step: InnerStep | None = None
-    known = exploration.known(rows, *rollouts.place) if exploration and learning else None
+    informed = exploration.is_informed(*rollouts.place) if exploration and learning else None
     for k in range(steps + 1):
         worlds = rollouts.draw_worlds(now.share, *stream, k)
-        noise = rollouts.draw_noise(exploration.size, *stream, k) if exploration else None
-        offsets = exploration.offsets(noise, known, k) if exploration and noise is not None else None
+        offsets = _draw_offsets(exploration, rollouts, rows, taken, informed, (*stream, k))
         rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds, offsets=offsets)
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
-        stages.append(Stage(now.theta, multipliers, rollout, data, step))
+        stages.append(Stage(now.theta, multipliers, rollout, data, step, informed))
         if k < steps:
             proposed = _step_of_length(inner, lengths, taken, estimator.actor, now.theta, multipliers, data, threads)
-            if exploration and not inner.shares_policy:
-                proposed = _move_context(proposed, exploration, rollout, estimator, rollouts.ranks)
+            proposed = _move_context(proposed, exploration, inner, estimator, stages[-1], rollouts.ranks)
             step = _hold(proposed, stages[-1], may_move=now.alone, whole=inner.shares_policy)
             taken += now.alone
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
@@ -180,16 +186,53 @@ def _step(
     return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
+def _draw_offsets(
+    exploration: Exploration | None,
+    rollouts: Rollouts,
+    tasks: Sequence[Task],
+    taken: Tensor,
+    informed: Tensor | None,
+    stream: Sequence[str | int],
+) -> Tensor | None:
+    """What is added to the context in each world, on the CPU, (tasks, envs, C); None for nothing.
+
+    Args:
+        exploration: None if contexts do not differ.
+        rollouts: draw the random numbers.
+        tasks: those of the rows.
+        taken: how many steps each task has taken, (tasks,).
+        informed: which tasks are told what is hidden of them, bool, (tasks,); None for no task.
+        stream: names the random stream.
+    """
+    if exploration is None:
+        return None
+    std = exploration.std * exploration.decay ** taken.cpu()
+    drawn = std[:, None, None] * rollouts.draw_noise(exploration.size, *stream)
+    return drawn if informed is None else exploration.told(tasks)[:, None].where(informed[:, None, None], drawn)
+
+
 def _move_context(
-    step: InnerStep, exploration: Exploration, rollout: TensorDict, estimator: AdvantageEstimator, ranks: Ranks
+    step: InnerStep,
+    exploration: Exploration | None,
+    inner: InnerMethod,
+    estimator: AdvantageEstimator,
+    before: Stage,
+    ranks: Ranks,
 ) -> InnerStep:
-    """`step`, and after it the step of the context."""
-    move = exploration.context_step(rollout, step.multiplier, discount=estimator.limit_discount, ranks=ranks)
-    mask = estimator.actor.mask("context")
-    assert mask is not None, "an actor that explores has a context"
+    """`step` from the stage `before`, and after it the step of the context, which no trust region bounds.
+
+    Tasks that share one policy keep the context that they share.
+    """
+    mask = estimator.actor.mask("context") if exploration else None
+    if exploration is None or mask is None or inner.shares_policy:
+        return step
+    actor, data = estimator.actor, before.data
+    _, weight = inner.judge(actor, before.theta, before.multiplier, data)
+    move = exploration.context_step(before.rollout, weight, discount=estimator.limit_discount, ranks=ranks)
     theta = step.theta.clone()
     theta[:, mask.bool()] += move
-    return replace(step, theta=theta)
+    with torch.no_grad():
+        return replace(step, theta=theta, kl=mean_kl(actor, theta, data))
 
 
 def _hold(step: InnerStep, before: Stage, *, may_move: Tensor, whole: bool) -> InnerStep:

@@ -1,7 +1,8 @@
-"""Exploration by the context: every episode of a rollout is played with a context of its own."""
+"""Exploration by the context: every world of a task plays with a context of its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from tensordict import TensorDictBase
@@ -18,9 +19,9 @@ from cmaml_pl.task import Task
 class Exploration:
     """Offsets of the context, one for each world of a rollout, and the step of the context that is learned from them.
 
-    Noise in single actions averages out: the robot shakes and goes the same way. With another context in each episode
-    it tries another way, and keeps to it (Gupta, Mendonca, Liu, Abbeel & Levine 2018, "Meta-reinforcement learning of
-    structured exploration strategies").
+    Noise in single actions averages out: the robot shakes and goes the same way. A world with another context tries
+    another way, and keeps to it (Gupta, Mendonca, Liu, Abbeel & Levine 2018, "Meta-reinforcement learning of structured
+    exploration strategies").
 
     That a context means a way has to be learned. It is learned sooner if some tasks of a meta-batch are *informed*:
     their context tells what is hidden of them (Kamienny et al. 2020, "Learning adaptive exploration strategies in
@@ -31,7 +32,7 @@ class Exploration:
         decay: factor on `std` with each adaptation step.
         lr: step size of the context, see `context_step`.
         size: C, length of the context.
-        informed: share of the tasks of a meta-batch that are informed, the first ones.
+        informed: share of the rows of a meta-batch that are informed, the first ones.
         names: what is hidden of a task; the first entries of the context tell it.
         mean: of these numbers over the training tasks, float64, (names,).
         spread: their standard deviations over the training tasks, float64, (names,).
@@ -46,51 +47,51 @@ class Exploration:
     mean: Tensor
     spread: Tensor
 
-    def known(self, tasks: Sequence[Task], rows: slice, batch: int) -> Tensor:
-        """What the informed tasks of a batch are told, in standard deviations from the mean task; NaN for the others.
+    @classmethod
+    def of(
+        cls,
+        tasks: Sequence[Task],
+        names: Sequence[str],
+        *,
+        std: float,
+        decay: float,
+        lr: float,
+        size: int,
+        informed: float,
+    ) -> Self:
+        """An Exploration whose `mean` and `spread` are those of `tasks`, the training tasks."""
+        values = hidden_values(tasks, names)
+        mean = values.mean(dim=0)
+        spread = (values - mean).square().mean(dim=0).sqrt()
+        # what is the same in all tasks tells nothing
+        return cls(std, decay, lr, size, informed, names, mean, spread.where(spread > 0, 1.0))
 
-        Args:
-            tasks: those of some rows of the batch.
-            rows: these rows.
-            batch: number of rows of the batch.
+    def is_informed(self, rows: slice, batch: int) -> Tensor:
+        """Whether tasks are informed, bool, (rows,): those of some rows of a batch with `batch` rows."""
+        return torch.arange(batch)[rows] < count_informed(self.informed, batch)
 
-        Returns:
-            The same offset for all worlds of a task, (tasks, C).
-        """
-        informed = torch.arange(batch)[rows] < round(self.informed * batch)
+    def told(self, tasks: Sequence[Task]) -> Tensor:
+        """What is hidden of tasks, in standard deviations from the mean training task, and zeros, (tasks, C)."""
         values = (hidden_values(tasks, self.names) - self.mean) / self.spread
-        told = torch.cat([values.float(), torch.zeros(len(tasks), self.size - len(self.names))], dim=1)
-        return told.where(informed[:, None], torch.nan)
+        return torch.cat([values.float(), torch.zeros(len(tasks), self.size - len(self.names))], dim=1)
 
-    def offsets(self, noise: Tensor, known: Tensor | None, step: int) -> Tensor:
-        """What is added to the context in each world, (tasks, envs, C).
-
-        Args:
-            noise: standard normal numbers, (tasks, envs, C).
-            known: see the method; None if no task is informed.
-            step: number of adaptation steps so far.
-        """
-        drawn = self.std * self.decay**step * noise
-        return drawn if known is None else known[:, None].where(known[:, None].isfinite(), drawn)
-
-    def context_step(
-        self, rollout: TensorDictBase, multiplier: Tensor, *, discount: float, ranks: Ranks = ALONE
-    ) -> Tensor:
+    def context_step(self, rollout: TensorDictBase, weight: Tensor, *, discount: float, ranks: Ranks = ALONE) -> Tensor:
         """The step of each task's context, (tasks, C); 0 for a task whose worlds have all the same offset.
 
         It follows the natural gradient of E[G] in the mean of the normal distribution that contexts are drawn from:
 
-            lr Cov_w(offset_w, G_w),    G_w = (R_w - lambda C_w) / (1 + lambda),
+            lr Cov_w(offset_w, G_w),    G_w = (R_w - weight C_w) / (1 + weight).
 
-        where R_w and C_w are the standardised return and cost of world w.
+        R_w and C_w are return and cost of the first episode of world w. Their unit is the larger of the task's standard
+        deviation and that of all tasks: a task whose worlds do alike has found its way, and its noise moves nothing.
 
         Args:
             rollout: TensorDict [tasks, envs, time] with the offsets as "offset".
-            multiplier: lambda^p, (tasks,).
+            weight: of the cost against the reward, (tasks,).
             discount: of the cost that the limits are on.
             ranks: the processes that have the other tasks.
         """
-        after, weight, offsets = rollout["next"], multiplier[:, None], rollout["offset"][:, :, 0]
+        after, offsets = rollout["next"], rollout["offset"][:, :, 0]
         gain, cost = (
             standardise(sums, common_scale(sums, ranks))
             for sums in (
@@ -98,7 +99,12 @@ class Exploration:
                 first_episode_sums(after["cost"], after["done"], discount=discount),
             )
         )
-        worth = (gain - weight * cost) / (1.0 + weight)
+        worth = (gain - weight[:, None] * cost) / (1.0 + weight[:, None])
         centred = offsets - offsets.mean(dim=1, keepdim=True)
         step: Tensor = self.lr * (centred * worth[..., None]).mean(dim=1)
         return step
+
+
+def count_informed(share: float, batch: int) -> int:
+    """How many of a batch of tasks are informed: the share, rounded down."""
+    return int(share * batch + 1e-9)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, method_at, pull_back, sound_stages, steps_between
 from cmaml_pl.algorithm.exploration import Exploration
-from cmaml_pl.algorithm.record import MetaIteration, stage_metrics
+from cmaml_pl.algorithm.record import MetaIteration, informed_metrics, stage_metrics
 from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
@@ -128,7 +128,7 @@ class CMAML(LightningModule):
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
         batch = MetaBatch(start, safety, goals, self.ranks, self.threads)
-        eta_weight = self.safety_weight(safety)
+        eta_weight = self.safety_weight(pre.uninformed().data)
         for _ in range(self.outer.passes):
             theta = self.actor.vector()
             gradient = self.outer.direction(self.actor, theta, batch)
@@ -142,16 +142,19 @@ class CMAML(LightningModule):
         self.deployed.lerp_(self.actor.vector(), max(1 / self.outer.average, 1 / (self.current_epoch + 1)))
         self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
         # the start of lambda moves toward the mean of the tasks' last multipliers, as in Reptile
-        mean_multiplier = self.ranks.mean(multiplier)
+        uninformed = [stage.uninformed() for stage in stages]
+        mean_multiplier = self.ranks.mean(multiplier if post.informed is None else multiplier[~post.informed])
         self.multiplier.lerp_(mean_multiplier, inner.multiplier_carry)
         env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
         self.env_steps += env_steps
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
-        metrics = {**stage_metrics(stages, self.ranks), "eta": self.eta.clone(), **step, **self._learn_lengths(batch)}
+        told = informed_metrics(pre, self.ranks)
+        metrics = {**stage_metrics(uninformed, self.ranks), **told, "eta": self.eta.clone(), **step}
+        metrics |= self._learn_lengths(batch)
         metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
         metrics["policy/std"] = self.actor.mean_std(pre.data.features)
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
-        return {"iteration": MetaIteration(pre, broken, env_steps, metrics)}
+        return {"iteration": MetaIteration(uninformed[0], pre.rollout, broken, env_steps, metrics)}
 
     def _learn_lengths(self, batch: MetaBatch) -> dict[str, Tensor]:
         """Move the lengths of the adaptation steps, if they are learned; the metric that tells them."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, steps_between
@@ -14,7 +15,9 @@ class MetaIteration:
     """The record of a meta-iteration, which callbacks get as `outputs["iteration"]`.
 
     Attributes:
-        pre: the stage before adaptation (the meta-policy on its tasks), without the tasks that were not finite.
+        pre: the stage before adaptation (the meta-policy on its tasks), without the tasks that were not finite and
+            those that were informed.
+        rollout: of the meta-policy on all tasks that were finite, TensorDict [tasks, envs, time].
         broken: number of tasks that were left out because they were not finite, on all ranks.
         env_steps: number of environment steps of this meta-iteration, on all ranks.
         metrics: name -> logged value, scalar; values of tasks are means over the tasks of all ranks.
@@ -22,6 +25,7 @@ class MetaIteration:
     """
 
     pre: Stage
+    rollout: TensorDict
     broken: int
     env_steps: int
     metrics: dict[str, Tensor]
@@ -49,3 +53,11 @@ def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
     excess = (metrics["post/cost"] - metrics.pop("limit")).clamp(min=0)
     metrics["post/penalised_return"] = metrics["post/return"] - excess
     return metrics
+
+
+def informed_metrics(pre: Stage, ranks: Ranks) -> dict[str, Tensor]:
+    """Name -> mean over the informed tasks of all ranks, scalar, before adaptation; empty if no task is informed."""
+    if pre.informed is None:
+        return {}
+    told = pre.select(pre.informed).data
+    return {"informed/return": ranks.mean(told.episode_return), "informed/cost": ranks.mean(told.episode_cost)}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -10,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cmaml_pl.bounds import check_bounds
+from cmaml_pl.configuration.checks import check_together
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
-from cmaml_pl.configuration.schema import GAUSSIAN, Config, PolicyConfig
+from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
 
 SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
@@ -85,7 +85,7 @@ def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) ->
         raise _explain(error, schema) from None
     assert isinstance(config, Config)
     check_bounds(config)
-    _check_together(config)
+    check_together(config)
     return config
 
 
@@ -219,86 +219,3 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not child._is_none():
             yield from _keys(child, f"{name}.")
-
-
-def _check_together(config: Config) -> None:
-    """Check the rules that involve more than one key."""
-    _check_policy(config.policy)
-    _check_exploration(config)
-    if config.train.tasks_per_batch > config.tasks.train:
-        raise UserError(
-            f"train.tasks_per_batch is {config.train.tasks_per_batch}, but tasks.train offers only "
-            f"{config.tasks.train} different tasks: lower the one or raise the other."
-        )
-    if config.train.distinct_tasks is not None and config.train.distinct_tasks > config.tasks.train:
-        raise UserError(
-            f"train.distinct_tasks is {config.train.distinct_tasks}, but tasks.train offers only {config.tasks.train} "
-            "tasks: lower the one or raise the other."
-        )
-    region = getattr(config.inner, "trust_region", None)
-    if config.outer.differentiates and not config.inner.differentiable:
-        able = ", ".join(name for name, method in INNER_METHODS.items() if method.differentiable)
-        raise UserError(
-            f"outer.method is {config.outer.method}, which needs the derivative of an adaptation step, but "
-            f"inner.method={config.inner.method} has none: choose one of {able}, or outer.method=fomaml."
-        )
-    if config.deployment.needs_limit and not 0 < config.inner.cost_limit < math.inf:
-        raise UserError(
-            f"deployment.method is {config.deployment.method}, which needs a finite limit above 0, but "
-            f"inner.cost_limit is {config.inner.cost_limit}: set another one, or deployment.method=adapted."
-        )
-    if config.outer.radius_lr > 0 and not config.inner.stretchable:
-        able = ", ".join(name for name, method in INNER_METHODS.own.items() if method().stretchable)
-        raise UserError(
-            f"outer.radius_lr is {config.outer.radius_lr}, which learns how long adaptation steps are, but no trust "
-            f"region sets that for inner.method={config.inner.method}: choose one of {able}, or set outer.radius_lr=0."
-        )
-    has_context = config.policy.context > 0 or config.policy.actor != GAUSSIAN
-    if region is not None and region.parameters == "context" and not has_context:
-        raise UserError(
-            "inner.trust_region.parameters is context, but policy.context, its length, is 0: set a length, or let the "
-            "step move all parameters or the head."
-        )
-
-
-def _check_exploration(config: Config) -> None:
-    """Check that there is a context to explore by, and that it has room for what informed tasks are told."""
-    std, informed = config.exploration.std, config.exploration.informed
-    told = config.tasks.hidden_names() if informed > 0 else ()
-    if informed > 0 and std == 0:
-        raise UserError(
-            f"exploration.informed is {informed}, but exploration.std is 0, so that nothing explores by its context: "
-            "set a std, or exploration.informed=0."
-        )
-    if informed > 0 and not told:
-        raise UserError(
-            f"exploration.informed is {informed}, but a task of the family {config.tasks.family} has no hidden "
-            "parameters to tell: set exploration.informed=0."
-        )
-    if std > 0 and config.policy.context < max(1, len(told)):
-        needs = f"at least {len(told)}, to tell {', '.join(told)}" if told else "a length"
-        raise UserError(
-            f"exploration.std is {std}, but policy.context, the length of the context, is {config.policy.context}: set "
-            f"{needs}, or exploration.std=0."
-        )
-    if std > 0 and (config.outer.differentiates or config.outer.radius_lr > 0):
-        why = f"outer.radius_lr={config.outer.radius_lr}" if config.outer.radius_lr > 0 else config.outer.method
-        raise UserError(
-            f"exploration.std is {std}, but {why} does not follow the step of the context: set exploration.std=0 and "
-            "exploration.informed=0, or outer.method=fomaml without outer.radius_lr."
-        )
-
-
-def _check_policy(policy: PolicyConfig) -> None:
-    """Check that the keys of an actor are not those of another one."""
-    if policy.actor == GAUSSIAN:
-        if policy.options:
-            names = ", ".join(policy.options)
-            raise UserError(f"policy.options has {names}, but policy.actor={GAUSSIAN} has no options: leave them out.")
-    elif ":" not in policy.actor:
-        raise UserError(f"policy.actor is {policy.actor!r}, but must be {GAUSSIAN}, or your own MODULE:CLASS.")
-    elif policy.context > 0:
-        raise UserError(
-            f"policy.context is {policy.context}, but policy.actor={policy.actor} does not read it: set "
-            "policy.context=0. A network of your own may have a parameter `context`."
-        )

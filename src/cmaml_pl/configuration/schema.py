@@ -71,7 +71,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class ExplorationConfig:
-    """Episodes with a context of their own, see `algorithm/exploration.py`; the values are tuned on hidden_goal."""
+    """Worlds with a context of their own, see `algorithm/exploration.py`; the values are tuned on hidden_goal."""
 
     std: float = bounded(0.0, low=0)  # of the contexts before adaptation; 0: all worlds of a task have the same one
     decay: float = bounded(0.5, low=0, high=1)  # factor on std with each adaptation step

@@ -47,7 +47,7 @@ How its policy looks, how it adapts, how the critics that it is given were made,
 costs.
 """
 
-META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry")
+META_TRAINING_ALONE = ("inner.steps", "inner.multiplier_carry", "exploration.informed")
 """Keys with a beginning in ADAPTATION_KEYS that only meta-training uses."""
 
 

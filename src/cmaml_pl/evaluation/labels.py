@@ -84,6 +84,7 @@ PREFIXES = {
     "tasks.conflict": "conflict",
     "inner.multiplier_init": "lambda from",
     "inner.multiplier_kp": "proportional term",
+    "exploration.std": "context noise",
 }
 """Words of a key that stand before its value."""
 

@@ -142,7 +142,7 @@ class Rollouts:
         return uniform.to(share.device) < share[:, None]
 
     def draw_noise(self, size: int, *stream: str | int) -> Tensor:
-        """Standard normal numbers, (tasks, envs, `size`), in pairs x and -x, so that their mean over worlds is 0."""
+        """Standard normal numbers in pairs x and -x, (tasks, envs, `size`); an odd world is without its pair."""
         generator, (rows, envs) = derive_generator(self.seed, "context", *stream), self.env.batch_size
         noise = self.ranks.draw(torch.randn, (rows, (envs + 1) // 2, size), generator=generator)
         return torch.cat([noise, -noise], dim=1)[:, :envs]
@@ -175,7 +175,7 @@ class Rollouts:
         self.env.set_seed(derive_seed(self.seed, "environment", *stream))
         batch: TensorDict = next(batches)
         if offsets is not None:
-            batch["offset"] = offsets[:, :, None].expand(*batch.shape, -1)
+            batch["offset"] = offsets[:, :, None].expand(*batch.shape, -1).contiguous()  # else it cannot be pinned
         return batch if theta.device.type == "cpu" else move(batch, theta.device)
 
     def replay(self, actions: Tensor, look: Callable[[], Sight], *stream: str | int) -> list[Sight]:
