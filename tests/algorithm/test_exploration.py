@@ -106,7 +106,8 @@ def follow_the_context(actor) -> torch.Tensor:
 def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the_context_alone(seed):
     """The actions' own gradient is switched off: `max_kl` is tiny."""
     keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "exploration.std=1", "exploration.lr=3"]
-    config = load_experiment("nav2d", [*keys, "inner.trust_region.max_kl=1e-9", "tasks.validation=20"])
+    free = ["inner.cost_limit=100", "inner.trust_region.max_kl=1e-9", "tasks.validation=20"]
+    config = load_experiment("nav2d", [*keys, *free])
     tasks = split_tasks(config.tasks, "validation", cost_limit=3.0)
     with open_module(config) as module:
         theta = follow_the_context(module.actor)
@@ -114,7 +115,7 @@ def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the
         module.exploration = replace(module.exploration, lr=0.0)
         stuck = [stage.data.episode_return.mean() for stage in module.adapt(tasks, 4, ("a test",), theta=theta)]
     assert found[0] < 0.0
-    assert found[-1] > 0.8  # of at most 1.25
+    assert found[-1] > 0.7  # of at most 1.25
     assert stuck[-1] < 0.1
 
 
