@@ -130,7 +130,7 @@ def adapt(
     taken = torch.zeros(len(rows), dtype=torch.int64, device=device)
     stages: list[Stage] = []
     step: InnerStep | None = None
-    informed = exploration.is_informed(*rollouts.place) if exploration and learning else None
+    informed = exploration.is_informed(*rollouts.place).to(device) if exploration and learning else None
     for k in range(steps + 1):
         worlds = rollouts.draw_worlds(now.share, *stream, k)
         offsets = _draw_offsets(exploration, rollouts, rows, taken, informed, (*stream, k))
@@ -208,7 +208,7 @@ def _draw_offsets(
         return None
     std = exploration.std * exploration.decay ** taken.cpu()
     drawn = std[:, None, None] * rollouts.draw_noise(exploration.size, *stream)
-    return drawn if informed is None else exploration.told(tasks)[:, None].where(informed[:, None, None], drawn)
+    return drawn if informed is None else exploration.told(tasks)[:, None].where(informed.cpu()[:, None, None], drawn)
 
 
 def _move_context(
