@@ -122,15 +122,14 @@ def adapt(
         after it. If the data or the step of a task is not finite, that task keeps its parameters and its multiplier.
     """
     rows, own = rollouts.set_tasks(tasks)
-    device = theta.device
-    limit = torch.tensor([task.cost_limit for task in rows], device=device)
+    limit = torch.tensor([task.cost_limit for task in rows], device=theta.device)
     deployment = deployment or Adapted()
     now = deployment.start(theta.expand(len(rows), -1).clone(), limit)
     multipliers = multiplier.expand(len(rows)).clone()
-    taken = torch.zeros(len(rows), dtype=torch.int64, device=device)
+    taken = torch.zeros(len(rows), dtype=torch.int64, device=theta.device)
     stages: list[Stage] = []
     step: InnerStep | None = None
-    informed = exploration.is_informed(*rollouts.place).to(device) if exploration and learning else None
+    informed = exploration.is_informed(*rollouts.place).to(theta.device) if exploration and learning else None
     for k in range(steps + 1):
         worlds = rollouts.draw_worlds(now.share, *stream, k)
         offsets = _draw_offsets(exploration, rollouts, rows, taken, informed, (*stream, k))
@@ -144,7 +143,7 @@ def adapt(
             taken += now.alone
             now = deployment.go_on(now, step.theta, rollout, worlds, discount=estimator.limit_discount)
             multipliers = step.multiplier
-    kept = torch.arange(len(rows), device=device) < own
+    kept = torch.arange(len(rows), device=theta.device) < own
     return stages if own == len(rows) else [stage.select(kept) for stage in stages]
 
 
@@ -223,10 +222,11 @@ def _move_context(
 
     Tasks that share one policy keep the context that they share.
     """
-    mask = estimator.actor.mask("context") if exploration else None
-    if exploration is None or mask is None or inner.shares_policy:
+    if exploration is None or inner.shares_policy:
         return step
     actor, data = estimator.actor, before.data
+    mask = actor.mask("context")
+    assert mask is not None, "None stands for all parameters"
     _, weight = inner.judge(actor, before.theta, before.multiplier, data)
     move = exploration.context_step(before.rollout, weight, discount=estimator.limit_discount, ranks=ranks)
     theta = step.theta.clone()

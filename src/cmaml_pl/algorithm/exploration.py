@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.envs.base import hidden_values
-from cmaml_pl.math.advantages import first_episode_sums, standardise
+from cmaml_pl.math.advantages import first_episode_sums, standardise, weigh
 from cmaml_pl.rollout.task_data import common_scale
 from cmaml_pl.task import Task
 
@@ -99,7 +99,7 @@ class Exploration:
                 first_episode_sums(after["cost"], after["done"], discount=discount),
             )
         )
-        worth = (gain - weight[:, None] * cost) / (1.0 + weight[:, None])
+        worth = weigh(gain, cost, weight)
         centred = offsets - offsets.mean(dim=1, keepdim=True)
         step: Tensor = self.lr * (centred * worth[..., None]).mean(dim=1)
         return step

@@ -119,7 +119,7 @@ class CMAML(LightningModule):
         stream = ("train", self.current_epoch)
         played = self.adapt(tasks, inner.steps, stream, theta=start, inner=inner, learning=True)
         stages, broken = sound_stages(played, self.ranks)
-        pre, post = stages[0], stages[-1]
+        pre, post, uninformed = stages[0], stages[-1], [stage.uninformed() for stage in stages]
         last = method_at(inner, self.step_lengths, inner.steps)
         adapted, multiplier, weight = self.outer.last_step(self.actor, last, post.theta, post.multiplier, post.data)
         goals = [MetaGoal(adapted, weight, post.data, self._through(stages, inner), steps_between(stages))]
@@ -128,21 +128,12 @@ class CMAML(LightningModule):
 
         safety = self.estimator.safety_data(pre.data, pre.rollout, self.ranks)
         batch = MetaBatch(start, safety, goals, self.ranks, self.threads)
-        eta_weight = self.safety_weight(pre.uninformed().data)
-        for _ in range(self.outer.passes):
-            theta = self.actor.vector()
-            gradient = self.outer.direction(self.actor, theta, batch)
-            if eta_weight > 0:
-                direction = safety_gradient(self.actor, theta, safety, include_log_std=self.safety_log_std)
-                gradient = gradient + eta_weight * direction
-            gradient = self.ranks.average(gradient, len(adapted))
-            self._meta_step(self.outer.precondition(self.actor, theta, gradient, batch))
+        gradient = self._move_theta(batch, self.safety_weight(uninformed[0].data))
         kl, share = limit_step(self.actor, start, pre.data, max_kl=self.outer.max_kl, ranks=self.ranks)
 
         self.deployed.lerp_(self.actor.vector(), max(1 / self.outer.average, 1 / (self.current_epoch + 1)))
         self.actor.normaliser.update(pre.rollout["observation"], self.ranks)
         # the start of lambda moves toward the mean of the tasks' last multipliers, as in Reptile
-        uninformed = [stage.uninformed() for stage in stages]
         mean_multiplier = self.ranks.mean(multiplier if post.informed is None else multiplier[~post.informed])
         self.multiplier.lerp_(mean_multiplier, inner.multiplier_carry)
         env_steps = self.ranks.size * sum(stage.rollout.numel() for stage in played)
@@ -155,6 +146,18 @@ class CMAML(LightningModule):
         metrics["policy/std"] = self.actor.mean_std(pre.data.features)
         self._log({**metrics, "health/dropped_tasks": broken}, len(tasks))
         return {"iteration": MetaIteration(uninformed[0], pre.rollout, broken, env_steps, metrics)}
+
+    def _move_theta(self, batch: MetaBatch, eta_weight: Tensor) -> Tensor:
+        """Take all passes over a meta-batch; the gradient of the last one, with the safety term, (P,)."""
+        for _ in range(self.outer.passes):
+            theta = self.actor.vector()
+            gradient = self.outer.direction(self.actor, theta, batch)
+            if eta_weight > 0:
+                direction = safety_gradient(self.actor, theta, batch.pre, include_log_std=self.safety_log_std)
+                gradient = gradient + eta_weight * direction
+            gradient = self.ranks.average(gradient, len(batch.goals[0].adapted))
+            self._meta_step(self.outer.precondition(self.actor, theta, gradient, batch))
+        return gradient
 
     def _learn_lengths(self, batch: MetaBatch) -> dict[str, Tensor]:
         """Move the lengths of the adaptation steps, if they are learned; the metric that tells them."""

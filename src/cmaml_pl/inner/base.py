@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.math.advantages import weigh
 from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
@@ -170,5 +171,4 @@ def lagrangian_advantage(data: TaskData, multiplier: Tensor) -> Tensor:
     Standardising both makes lambda a plain number: at lambda = 1 reward and cost weigh the same, whatever their units,
     so that one step size of the multiplier serves every environment.
     """
-    weight = multiplier[:, None]
-    return (data.reward_signal - weight * data.cost_signal) / (1.0 + weight)
+    return weigh(data.reward_signal, data.cost_signal, multiplier)

@@ -57,6 +57,12 @@ def standardise(advantage: Tensor, scale: Tensor | None = None) -> Tensor:
     return torch.where(unit == 0, torch.zeros_like(centred), centred / unit)
 
 
+def weigh(reward: Tensor, cost: Tensor, weight: Tensor) -> Tensor:
+    """(r - w c) / (1 + w) of standardised rewards and costs, (tasks, samples); the weight w is (tasks,)."""
+    weight = weight[:, None]
+    return (reward - weight * cost) / (1.0 + weight)
+
+
 def steps_so_far(done: Tensor) -> Tensor:
     """Number of steps of the episode before each step, int64, in the shape of `done`; a rollout begins with a reset."""
     steps = _steps(done)
