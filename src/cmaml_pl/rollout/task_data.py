@@ -156,9 +156,11 @@ class AdvantageEstimator:
             partial(estimate, self.safety_critic, within, after["cost"], gamma=self.cost_gamma),
         )
         cost_advantage = cost_advantage.flatten(1)
-        seen = [states.features, rollout["offset"]] if "offset" in rollout.keys() else [states.features]
+        features = states.features  # without exploration no copy is made
+        if "offset" in rollout.keys():
+            features = torch.cat([features, rollout["offset"]], dim=-1)
         return TaskData(
-            features=torch.cat(seen, dim=-1).flatten(1, 2),
+            features=features.flatten(1, 2),
             action=rollout["action"].flatten(1, 2),
             log_prob=rollout["action_log_prob"].flatten(1, 2),
             loc=rollout["loc"].flatten(1, 2),
