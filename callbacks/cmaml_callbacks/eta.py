@@ -15,8 +15,8 @@ class Eta(Callback):
     """Sets eta <- clip(eta + lr (Jhat_C - d), 0, high) after every meta-iteration.
 
     Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, and d is the mean limit of the
-    tasks. This callback belongs after `SafetyCritic` in the list of callbacks, so that the critic is already fitted to
-    the meta-iteration.
+    tasks, times the module's `safety_margin`. This callback belongs after `SafetyCritic` in the list of callbacks, so
+    that the critic is already fitted to the meta-iteration.
 
     Args:
         lr: step size a_eta, per unit of episode cost.
@@ -45,7 +45,7 @@ class Eta(Callback):
     @torch.no_grad()
     def update(self, module: CMAML, pre: Stage) -> None:
         """Take one step of projected dual ascent on `module.eta`, for the rollout of the meta-policy in `pre`."""
-        limit = module.ranks.mean(pre.data.cost_limit)
+        limit = module.meta_limit(pre.data)
         if self.predicted:
             cost = module.predicted_episode_cost(pre.rollout)
         else:

@@ -25,8 +25,8 @@ class RewardCritic(CriticRegression):
         return module.reward_critic
 
     def states(self, module: CMAML, rollout: TensorDict) -> Transitions:
-        """Without the time: beyond a time limit the reward goes on."""
-        return module.estimator.transitions(rollout)
+        """Without the time, beyond which the reward goes on; with what V_r is told of informed tasks."""
+        return module.estimator.reward_transitions(rollout)
 
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The reward-to-go; see CriticRegression."""

@@ -117,7 +117,8 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
         horizon=config.rollout.horizon,
         workers=workers,
     )
-    estimator = _build_estimator(config, env)
+    exploration = _build_exploration(config)
+    estimator = _build_estimator(config, env, told=exploration.hint_size if exploration else 0)
     return CMAML(
         rollouts=Rollouts(env, estimator.actor, seed=config.seed, ranks=ranks),
         estimator=estimator,
@@ -127,10 +128,11 @@ def build_module(config: Config, ranks: Ranks = ALONE) -> CMAML:
         eta=config.safety.eta if config.outer.safety_term else 0.0,
         safety_weighting=config.safety.weighting,
         dead_band=config.safety.dead_band,
+        safety_margin=config.safety.margin,
         safety_log_std=config.safety.log_std,
         seed=config.seed,
         threads=RowThreads(workers),
-        exploration=_build_exploration(config),
+        exploration=exploration,
     )
 
 
@@ -143,14 +145,14 @@ def _build_exploration(config: Config) -> Exploration | None:
     return Exploration.of(tasks, names, size=config.policy.context, **vars(config.exploration))
 
 
-def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
-    """The policy and its critics with their first weights, in an estimator of advantages."""
+def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEstimator:
+    """The policy and its critics with their first weights, in an estimator; V_r is told `told` numbers."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
         for name, size in (
-            ("reward_critic", observation_size),
+            ("reward_critic", observation_size + told),
             ("safety_critic", observation_size + 1),  # and the time that is left
         )
     )
@@ -165,6 +167,7 @@ def _build_estimator(config: Config, env: TaskEnv) -> AdvantageEstimator:
         horizon=env.horizon,
         limit_discount=config.inner.cost_limit_discount,
         safety_by_critic=config.safety.critic,
+        told=told,
     )
 
 

@@ -20,7 +20,7 @@ from cmaml_pl.tasks.nav2d import Nav2DFamily
 def exploration(**changes) -> Exploration:
     mean, spread = torch.tensor([0.0, 1.0]).double(), torch.tensor([2.0, 0.5]).double()
     names = ("goal_x", "goal_y")
-    return replace(Exploration(1.0, 0.5, 3.0, 2, 0.5, names, mean, spread), **changes)
+    return replace(Exploration(1.0, 0.5, 1.0, 2, 0.5, names, mean, spread), **changes)
 
 
 def played(offsets: torch.Tensor, reward: torch.Tensor, cost: torch.Tensor) -> TensorDict:
@@ -46,25 +46,44 @@ def test_offsets_of_the_context_do_what_another_context_does():
     assert not torch.equal(found[0], actor.stacked(theta, features)[0])
 
 
-def test_the_step_is_the_natural_gradient_where_the_return_is_linear_in_the_context():
+def test_where_the_return_is_linear_in_the_context_the_step_is_that_of_a_tilted_normal_distribution():
+    """Of contexts from N(0, s^2), tilted by exp(a o / T), the mean is s^2 a / T."""
     generator = torch.Generator().manual_seed(0)
     offsets, slope = 0.5 * torch.randn(2, 4000, 2, generator=generator), torch.tensor([[3.0, 0.0], [0.0, -1.0]])
     rewards = 7.0 + (offsets * slope[:, None]).sum(dim=2)
     step = exploration().context_step(played(offsets, rewards, torch.zeros(2, 4000)), torch.zeros(2), discount=1.0)
     # the unit of a return is the larger of a task's deviation, 1.5 and 0.5, and the root of the mean square of both
     unit = torch.tensor([1.5, math.sqrt((1.5**2 + 0.5**2) / 2)])
-    torch.testing.assert_close(step, 3.0 * 0.5**2 * slope / unit[:, None], rtol=0, atol=0.1)
+    torch.testing.assert_close(step, 0.5**2 * slope / unit[:, None], rtol=0, atol=0.05)
+
+
+def test_at_a_high_temperature_the_step_is_the_natural_gradient():
+    generator = torch.Generator().manual_seed(0)
+    offsets, worth = torch.randn(1, 8, 2, generator=generator), torch.randn(1, 8, generator=generator)
+    rollout = played(offsets, worth, torch.zeros(1, 8))
+    step = exploration(temperature=1e3).context_step(rollout, torch.zeros(1), discount=1.0)
+    unit = (worth - worth.mean()) / worth.std(correction=0)
+    covariance = ((offsets - offsets.mean(dim=1, keepdim=True)) * unit[..., None]).mean(dim=1)
+    torch.testing.assert_close(step, covariance / 1e3, rtol=0.01, atol=0)
+
+
+def test_at_a_low_temperature_the_context_goes_to_that_of_the_best_world():
+    offsets, worth = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]]]), torch.tensor([[1.0, 0, 3, 2]])
+    rollout = played(offsets, worth, torch.zeros(1, 4))
+    step = exploration(temperature=1e-3).context_step(rollout, torch.zeros(1), discount=1.0)
+    torch.testing.assert_close(step, offsets[:, 2])
 
 
 def test_cost_counts_as_much_as_lambda_says_and_worlds_that_are_alike_move_nothing():
     offsets = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]], [[0.3, 0.3], [0.3, 0.3]]])
     pays, costs = torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.tensor([[5.0, 0.0], [5.0, 0.0]])
     rollout = played(offsets, pays, costs)
-    for weight, sign in ((0.0, 1.0), (1.0, 0.0), (3.0, -0.5)):
-        step = exploration(lr=1.0).context_step(rollout, torch.full((2,), weight), discount=1.0)
-        torch.testing.assert_close(step, torch.tensor([[sign, 0.0], [0.0, 0.0]]))
-    discounted = exploration(lr=1.0).context_step(rollout, torch.full((2,), 3.0), discount=0.5)
-    torch.testing.assert_close(discounted, torch.tensor([[-0.5, 0.0], [0.0, 0.0]]))  # all costs are halved
+    for weight, worth in ((0.0, 1.0), (1.0, 0.0), (3.0, -0.5)):
+        step = exploration().context_step(rollout, torch.full((2,), weight), discount=1.0)
+        # of two worlds at 1 and -1 that are worth G and -G, the shares are 1 / (1 + exp(-+2 G))
+        torch.testing.assert_close(step, torch.tensor([[math.tanh(worth), 0.0], [0.0, 0.0]]))
+    discounted = exploration().context_step(rollout, torch.full((2,), 3.0), discount=0.5)
+    torch.testing.assert_close(discounted, torch.tensor([[-math.tanh(0.5), 0.0], [0.0, 0.0]]))  # all costs are halved
 
 
 def test_the_first_rows_of_a_batch_are_informed_on_all_ranks():
@@ -76,7 +95,7 @@ def test_the_first_rows_of_a_batch_are_informed_on_all_ranks():
 
 def test_they_are_told_what_is_hidden_in_units_of_the_training_tasks():
     tasks = split_tasks(Nav2DFamily(train=8), "train", cost_limit=3.0)
-    keys = {"std": 1.0, "decay": 0.5, "lr": 2.0, "informed": 0.5}
+    keys = {"std": 1.0, "decay": 0.5, "temperature": 0.2, "informed": 0.5}
     told = Exploration.of(tasks, ("goal_x", "goal_y"), size=3, **keys).told(tasks)
     torch.testing.assert_close(told[:, :2].mean(dim=0), torch.zeros(2))
     torch.testing.assert_close(told[:, :2].square().mean(dim=0), torch.ones(2))
@@ -105,14 +124,14 @@ def follow_the_context(actor) -> torch.Tensor:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_policy_that_follows_its_context_finds_hidden_goals_by_the_step_of_the_context_alone(seed):
     """The actions' own gradient is switched off: `max_kl` is tiny."""
-    keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "exploration.std=1", "exploration.lr=3"]
+    keys = [f"seed={seed}", "policy.context=2", "policy.hidden=[2]", "exploration.std=1"]
     free = ["inner.cost_limit=100", "inner.trust_region.max_kl=1e-9", "tasks.validation=20"]
     config = load_experiment("nav2d", [*keys, *free])
     tasks = split_tasks(config.tasks, "validation", cost_limit=3.0)
     with open_module(config) as module:
         theta = follow_the_context(module.actor)
         found = [stage.data.episode_return.mean() for stage in module.adapt(tasks, 4, ("a test",), theta=theta)]
-        module.exploration = replace(module.exploration, lr=0.0)
+        module.exploration = replace(module.exploration, temperature=1e9)
         stuck = [stage.data.episode_return.mean() for stage in module.adapt(tasks, 4, ("a test",), theta=theta)]
     assert found[0] < 0.0
     assert found[-1] > 0.7  # of at most 1.25
@@ -137,7 +156,12 @@ def test_the_data_of_the_updates_say_with_which_contexts_they_were_played():
             assert float(offsets[10:].std()) == pytest.approx(0.25**k, rel=0.15)
             assert stage.informed.tolist() == [True] * 10 + [False] * 10
             assert len(stage.uninformed().theta) == 10
-            assert all(value.is_contiguous() for value in stage.rollout.values())  # so that it can be pinned
+            hint = module.estimator.reward_transitions(stage.rollout).features[..., -3:]
+            known = torch.cat([told, torch.ones(20, 1)], dim=1)[:10, None, None]
+            assert torch.equal(hint[:10], known.expand_as(hint[:10]))
+            assert not hint[10:].any()
+            played = stage.rollout.exclude("told")  # which is made where the updates are
+            assert all(value.is_contiguous() for value in played.values())  # so that it can be pinned
         moved = (stages[1].theta - stages[0].theta)[:, module.actor.mask("context").bool()]
         true_kl = mean_kl(module.actor, stages[1].theta, stages[0].data)
         torch.testing.assert_close(stages[1].step.kl, true_kl)
@@ -151,7 +175,9 @@ def test_nothing_is_told_in_validation_and_in_the_meta_test(monkeypatch):
         monkeypatch.setattr(Exploration, "told", lambda *_: pytest.fail("a task was told"))
         module.log_dict = lambda *_, **__: None
         module.validation_step(tasks, 0)
-        assert all(stage.informed is None for stage in module.test_step(tasks, 0)["stages"])
+        stages = module.test_step(tasks, 0)["stages"]
+        assert all(stage.informed is None for stage in stages)
+        assert not module.estimator.reward_transitions(stages[0].rollout).features[..., -3:].any()
 
 
 @pytest.mark.parametrize("method", ["cpo", "p3o", "focops", "safemeta"])

@@ -198,6 +198,9 @@ def test_in_the_dead_band_the_safety_term_rests():
         within = replace(data, episode_cost=torch.full((4,), 3.0), cost_limit=torch.full((4,), 3.0))
         assert module.safety_weight(over) == 0.5
         assert module.safety_weight(within) == 0.0
+        module.safety_margin = 0.9
+        assert module.safety_weight(within) == 0.5
+        assert module.safety_weight(replace(within, episode_cost=torch.full((4,), 2.6))) == 0.0
 
 
 @pytest.mark.parametrize("average", [1, 2, 3])

@@ -54,7 +54,11 @@ def test_without_the_critic_eta_follows_the_measured_cost_and_a_c_is_the_cost_th
         let_predict(module, 50.0, steps=40)  # which it does not ask
         module.eta.fill_(0.5)
         Eta(lr=0.01, high=2.0, predicted=False).update(module, pre)
-        assert float(module.eta) == pytest.approx(0.5 + 0.01 * (float(pre.data.episode_cost.mean()) - 3.0), rel=1e-5)
+        measured = float(pre.data.episode_cost.mean())
+        assert float(module.eta) == pytest.approx(0.5 + 0.01 * (measured - 3.0), rel=1e-5)
+        module.safety_margin = 0.5
+        Eta(lr=0.01, high=2.0, predicted=False).update(module, pre)
+        assert float(module.eta) == pytest.approx(0.5 + 0.01 * (2 * measured - 4.5), rel=1e-5)
         cost = pre.rollout["next", "cost"]
         assert cost.sum() > 0
         time = torch.arange(cost.shape[2])

@@ -179,7 +179,8 @@ def test_adaptation_is_shown_by_the_paths_of_cmaml_beside_the_curves_of_all(draw
     assert after.get_title() == "return 8.00, cost 1.0"
     assert [axis.get_title().split()[0] for axis in (figure.axes[2], figure.axes[5])] == ["Return", "Cost"]
     assert len(curves(figure.axes[2])) == len(COSTS)
-    assert "goal" in names(figure)
+    markers = {handle.get_label(): handle.get_marker() for handle in figure.legends[0].legend_handles}
+    assert (markers["goal"], markers["hazards"]) == ("*", "o")  # of the two, the hazards have a radius
 
 
 def test_the_paths_of_a_run_without_a_known_name_are_its_own_and_not_those_of_the_random_start(drawn, tmp_path):

@@ -30,7 +30,7 @@ class Exploration:
     Attributes:
         std: standard deviation of the offsets before adaptation.
         decay: factor on `std` with each adaptation step.
-        lr: step size of the context, see `context_step`.
+        temperature: of the shares that worlds have in the step of the context, see `context_step`.
         size: C, length of the context.
         informed: share of the rows of a meta-batch that are informed, the first ones.
         names: what is hidden of a task; the first entries of the context tell it.
@@ -40,7 +40,7 @@ class Exploration:
 
     std: float
     decay: float
-    lr: float
+    temperature: float
     size: int
     informed: float
     names: Sequence[str]
@@ -55,7 +55,7 @@ class Exploration:
         *,
         std: float,
         decay: float,
-        lr: float,
+        temperature: float,
         size: int,
         informed: float,
     ) -> Self:
@@ -64,7 +64,7 @@ class Exploration:
         mean = values.mean(dim=0)
         spread = (values - mean).square().mean(dim=0).sqrt()
         # what is the same in all tasks tells nothing
-        return cls(std, decay, lr, size, informed, names, mean, spread.where(spread > 0, 1.0))
+        return cls(std, decay, temperature, size, informed, names, mean, spread.where(spread > 0, 1.0))
 
     def is_informed(self, rows: slice, batch: int) -> Tensor:
         """Whether tasks are informed, bool, (rows,): those of some rows of a batch with `batch` rows."""
@@ -75,12 +75,30 @@ class Exploration:
         values = (hidden_values(tasks, self.names) - self.mean) / self.spread
         return torch.cat([values.float(), torch.zeros(len(tasks), self.size - len(self.names))], dim=1)
 
+    @property
+    def hint_size(self) -> int:
+        """How many numbers `hint` gives, 0 if no task is informed."""
+        return len(self.names) + 1 if self.informed > 0 else 0
+
+    def hint(self, tasks: Sequence[Task], informed: Tensor) -> Tensor:
+        """What the reward critic is told of tasks, (tasks, names + 1): `told`, and 1; zeros for uninformed tasks.
+
+        `informed` is bool, (tasks,); the result is on its device.
+        """
+        told = torch.cat([self.told(tasks)[:, : len(self.names)], torch.ones(len(tasks), 1)], dim=1).to(informed.device)
+        return told * informed[:, None]
+
     def context_step(self, rollout: TensorDictBase, weight: Tensor, *, discount: float, ranks: Ranks = ALONE) -> Tensor:
         """The step of each task's context, (tasks, C); 0 for a task whose worlds have all the same offset.
 
-        It follows the natural gradient of E[G] in the mean of the normal distribution that contexts are drawn from:
+        The worlds that did better pull it more:
 
-            lr Cov_w(offset_w, G_w),    G_w = (R_w - weight C_w) / (1 + weight).
+            sum_w share_w (offset_w - mean offset),    share_w ~ exp(G_w / temperature),
+            G_w = (R_w - weight C_w) / (1 + weight).
+
+        This is the mean of the distribution of contexts that has the largest E[G] - temperature KL from the one that
+        they were drawn from (Peters, Mülling & Altun 2010, "Relative entropy policy search"). At a high temperature it
+        is the natural gradient of E[G] in the mean context, divided by the temperature.
 
         R_w and C_w are return and cost of the first episode of world w. Their unit is the larger of the task's standard
         deviation and that of all tasks: a task whose worlds do alike has found its way, and its noise moves nothing.
@@ -99,9 +117,9 @@ class Exploration:
                 first_episode_sums(after["cost"], after["done"], discount=discount),
             )
         )
-        worth = weigh(gain, cost, weight)
+        share = (weigh(gain, cost, weight) / self.temperature).softmax(dim=1)
         centred = offsets - offsets.mean(dim=1, keepdim=True)
-        step: Tensor = self.lr * (centred * worth[..., None]).mean(dim=1)
+        step: Tensor = (share[..., None] * centred).sum(dim=1)
         return step
 
 

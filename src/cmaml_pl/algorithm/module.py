@@ -44,6 +44,7 @@ class CMAML(LightningModule):
         eta: first value of the safety term's multiplier.
         safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for w(eta) = eta.
         dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
+        safety_margin: share of the limit that stands for it in the dead band and in the ascent of eta.
         safety_log_std: whether the safety term moves log_std as well.
         seed: the configuration's seed, from which every random stream is derived.
         threads: share the tasks of the updates on the CPU.
@@ -67,6 +68,7 @@ class CMAML(LightningModule):
         eta: float,
         safety_weighting: str,
         dead_band: bool,
+        safety_margin: float,
         safety_log_std: bool,
         seed: int,
         threads: RowThreads = ONE_THREAD,
@@ -80,6 +82,7 @@ class CMAML(LightningModule):
         self.inner, self.outer, self.rollouts, self.ranks = inner, outer, rollouts, rollouts.ranks
         self.deployment = deployment
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
+        self.safety_margin = safety_margin
         self.seed, self._threads, self.exploration = seed, threads, exploration
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
@@ -242,12 +245,15 @@ class CMAML(LightningModule):
     def safety_weight(self, pre: TaskData) -> Tensor:
         """The weight w(eta) of the safety term, scalar.
 
-        With `dead_band` it is 0 while the meta-policy's cost before adaptation is within the limit.
+        With `dead_band` it is 0 while the meta-policy's cost before adaptation is within `meta_limit`.
         """
-        within = self.ranks.mean(pre.episode_cost) <= self.ranks.mean(pre.cost_limit)
-        if self.dead_band and within:
+        if self.dead_band and self.ranks.mean(pre.episode_cost) <= self.meta_limit(pre):
             return torch.zeros_like(self.eta)
         return safety_weight(self.eta, self.safety_weighting)
+
+    def meta_limit(self, pre: TaskData) -> Tensor:
+        """What the meta-policy's cost is held to, scalar: the tasks' mean limit, less a margin."""
+        return self.safety_margin * self.ranks.mean(pre.cost_limit)
 
     def predicted_episode_cost(self, rollout: TensorDict) -> Tensor:
         """Jhat_C, scalar: the mean of `predicted_episode_costs` over the tasks of all ranks."""

@@ -40,6 +40,7 @@ NEWER: Mapping[str, Any] = {
     "policy.context": 0,
     "critic.samples": 131_072,
     "safety.critic": True,
+    "safety.margin": 1.0,
     "inner.trust_region.parameters": "all",
     "inner.margin": 1.0,
     "inner.cost_limit_discount": 1.0,
@@ -50,7 +51,7 @@ NEWER: Mapping[str, Any] = {
     "deployment.method": "adapted",
     "exploration.std": 0.0,
     "exploration.decay": 0.5,
-    "exploration.lr": 2.0,
+    "exploration.temperature": 0.2,
     "exploration.informed": 0.0,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""
@@ -58,7 +59,7 @@ NEWER: Mapping[str, Any] = {
 NEWER_SECTIONS = ("deployment", "exploration")
 """Sections that earlier versions did not have."""
 
-GONE: Mapping[str, Any] = {"critic.halves": False}
+GONE: Mapping[str, Any] = {"critic.halves": False, "exploration.lr": 2.0}
 """Keys that earlier versions had, and the value at which they did nothing: with it they are ignored."""
 
 

@@ -1,6 +1,6 @@
 """Advantages of a rollout under the critics, and the targets that the critics are fitted to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tensordict import TensorDictBase
@@ -53,6 +53,15 @@ def within_episode(states: Transitions, horizon: int) -> Transitions:
         torch.cat([states.next_features, left - 1.0 / horizon], dim=-1),
         states.done,
         states.done,
+    )
+
+
+def tell(states: Transitions, told: Tensor) -> Transitions:
+    """The transitions of a critic that is told more of a task than the policy, (tasks, envs, time, N)."""
+    return replace(
+        states,
+        features=torch.cat([states.features, told], dim=-1),
+        next_features=torch.cat([states.next_features, told], dim=-1),
     )
 
 

@@ -32,9 +32,6 @@ THING_COLOURS = {
 }
 """Kind of things, as TaskEnv names it -> colour."""
 
-LEGEND: Mapping[str, Mapping[str, Any]] = {"goal": {"marker": "*", "linestyle": "none"}, "target": {"linestyle": "--"}}
-"""What the task asks for -> how it is drawn."""
-
 SHOWN = 3
 """Number of tasks in the figure that shows adaptation at a glance."""
 
@@ -80,7 +77,7 @@ def plot_adaptation(
         draw_panel(axis, panel, summaries, drawn, discount=discount)
         axis.grid(alpha=0.3)
     handles = explain_points(summaries, drawn)
-    handles += _explain_aims(found[0])
+    handles += _explain_things(found[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(path, dpi=120)
 
@@ -109,15 +106,28 @@ def plot_trajectories(traces: Mapping[str, Sequence[Trace]], path: Path) -> None
         place = "\nalong x, m" if found[0].on_a_line else ""
         axes[0].set_ylabel(looks[method].label + place, color=looks[method].colour)
     handles = [Line2D([], [], color=colour, label=label) for _, label, colour in PHASES]
-    handles += _explain_aims(next(iter(traces.values()))[0])
+    handles += _explain_things(next(iter(traces.values()))[0])
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=120)
 
 
-def _explain_aims(trace: Trace) -> list[Line2D]:
-    """The entries of a legend for what the task asks for."""
-    colour = THING_COLOURS["goal"]
-    return [Line2D([], [], color=colour, label=name, **LEGEND[name]) for name in LEGEND if name in trace.positions]
+def _explain_things(trace: Trace) -> list[Line2D]:
+    """The entries of a legend for the things in a trace, the agent aside."""
+    kinds = [kind for kind in trace.positions if kind != "agent"]
+    return [Line2D([], [], label=kind.replace("_", " "), **_look(trace, kind)) for kind in kinds]
+
+
+def _look(trace: Trace, kind: str) -> dict[str, Any]:
+    """How things are drawn: as lines, as discs of their radius, or as stars, if they have none."""
+    colour = THING_COLOURS.get(kind, "tab:gray")
+    if kind == "target":
+        return {"color": THING_COLOURS["goal"], "linestyle": "--"}
+    if kind == "sigwalls":
+        return {"color": colour}
+    if kind in trace.radii:
+        disc = {"marker": "o", "markersize": 10, "markeredgewidth": 0, "alpha": 0.3}
+        return {"color": colour, "linestyle": "none", **disc}
+    return {"color": colour, "linestyle": "none", "marker": "*", "markersize": 9}
 
 
 def draw_things(axis: Axes, trace: Trace) -> None:
@@ -127,19 +137,19 @@ def draw_things(axis: Axes, trace: Trace) -> None:
             continue
         if kind == "target":
             path = _path(trace, positions[: trace.lengths[0] + 1, 0, 0])
-            axis.plot(*path, color=THING_COLOURS["goal"], **LEGEND["target"])
+            axis.plot(*path, **_look(trace, kind))
             continue
         episode = positions[: trace.lengths[0] + 1, 0]  # the first world, (time + 1, things, 2)
         places = episode.flatten(0, 1).unique(dim=0) if kind == "goal" else episode[0]
-        colour, radius = THING_COLOURS.get(kind, "tab:gray"), trace.radii.get(kind)
+        look, radius = _look(trace, kind), trace.radii.get(kind)
         for i, (x, y) in enumerate(places.tolist()):
             if radius is None:
-                axis.plot(x, y, marker="*", color=colour, markersize=9, linestyle="none")
+                axis.plot(x, y, **look)
             elif kind == "sigwalls":  # the first two stand across the x axis, the others across the y axis
                 dx, dy = (0.0, radius) if i < 2 else (radius, 0.0)
-                axis.plot([x - dx, x + dx], [y - dy, y + dy], color=colour)
+                axis.plot([x - dx, x + dx], [y - dy, y + dy], **look)
             else:
-                axis.add_patch(Circle((x, y), radius, facecolor=colour, alpha=0.3, linewidth=0))
+                axis.add_patch(Circle((x, y), radius, facecolor=look["color"], alpha=look["alpha"], linewidth=0))
     axis.autoscale_view()
 
 

@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, read_transitions, within_episode
+from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, read_transitions, tell, within_episode
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
@@ -113,6 +113,7 @@ class AdvantageEstimator:
         horizon: steps of an episode.
         limit_discount: discount of the cost that the limits are on, see InnerMethod.
         safety_by_critic: whether A_C of the safety term is that of the safety critic.
+        told: how many numbers V_r is told of informed tasks, see Exploration; 0 if there are none.
     """
 
     actor: Actor
@@ -125,10 +126,21 @@ class AdvantageEstimator:
     horizon: int
     limit_discount: float = 1.0
     safety_by_critic: bool = True
+    told: int = 0
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
         return read_transitions(self.actor.normaliser, rollout)
+
+    def reward_transitions(self, rollout: TensorDictBase) -> Transitions:
+        """The same as V_r sees them, which is told of informed tasks what is hidden; zeros if no task is informed."""
+        return self._tell(self.transitions(rollout), rollout)
+
+    def _tell(self, states: Transitions, rollout: TensorDictBase) -> Transitions:
+        if not self.told:
+            return states
+        nothing = states.features.new_zeros(*rollout.shape, self.told)
+        return tell(states, rollout.get("told", nothing))
 
     def cost_transitions(self, rollout: TensorDictBase) -> Transitions:
         """The same as V_C sees them, see `within_episode`."""
@@ -152,7 +164,7 @@ class AdvantageEstimator:
         states, after = self.transitions(rollout), rollout["next"]
         within, estimate = within_episode(states, self.horizon), partial(advantages, lmbda=self.lmbda, ridge=self.ridge)
         reward_advantage, cost_advantage = threads.each(
-            partial(estimate, self.reward_critic, states, after["reward"], gamma=self.gamma),
+            partial(estimate, self.reward_critic, self._tell(states, rollout), after["reward"], gamma=self.gamma),
             partial(estimate, self.safety_critic, within, after["cost"], gamma=self.cost_gamma),
         )
         cost_advantage = cost_advantage.flatten(1)
