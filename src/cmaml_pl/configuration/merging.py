@@ -51,7 +51,7 @@ NEWER: Mapping[str, Any] = {
     "deployment.method": "adapted",
     "exploration.std": 0.0,
     "exploration.decay": 0.5,
-    "exploration.temperature": 0.2,
+    "exploration.temperature": 0.1,
     "exploration.informed": 0.0,
 }
 """Keys that earlier versions did not have, and what they did: what a checkpoint of theirs says of them."""

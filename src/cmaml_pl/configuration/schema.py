@@ -75,7 +75,7 @@ class ExplorationConfig:
 
     std: float = bounded(0.0, low=0)  # of the contexts before adaptation; 0: all worlds of a task have the same one
     decay: float = bounded(0.5, low=0, high=1)  # factor on std with each adaptation step
-    temperature: float = bounded(0.2, above=0)  # of the worlds' shares in the context's step, in std of returns
+    temperature: float = bounded(0.1, above=0)  # of the worlds' shares in the context's step, in std of returns
     informed: float = bounded(0.0, low=0, high=1)  # share of a meta-batch's tasks whose context tells what is hidden
 
 
