@@ -12,11 +12,11 @@ from cmaml_pl.math.multiplier import ascend
 
 
 class Eta(Callback):
-    """Sets eta <- clip(eta + lr (Jhat_C - d), 0, high) after every meta-iteration.
+    """Sets eta <- clip(eta + lr (Jhat_C - m d), 0, high) after every meta-iteration.
 
-    Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, and d is the mean limit of the
-    tasks, times the module's `safety_margin`. This callback belongs after `SafetyCritic` in the list of callbacks, so
-    that the critic is already fitted to the meta-iteration.
+    Jhat_C is the safety critic's prediction of the meta-policy's cost per episode, d is the mean limit of the tasks,
+    and m is the module's `safety_margin`. This callback belongs after `SafetyCritic` in the list of callbacks, so that
+    the critic is already fitted to the meta-iteration.
 
     Args:
         lr: step size a_eta, per unit of episode cost.

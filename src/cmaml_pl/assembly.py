@@ -146,15 +146,12 @@ def _build_exploration(config: Config) -> Exploration | None:
 
 
 def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEstimator:
-    """The policy and its critics with their first weights, in an estimator; V_r is told `told` numbers."""
+    """The policy and its critics with their first weights; V_r reads `told` numbers more, and V_C the time left."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name, size in (
-            ("reward_critic", observation_size + told),
-            ("safety_critic", observation_size + 1),  # and the time that is left
-        )
+        for name, size in (("reward_critic", observation_size + told), ("safety_critic", observation_size + 1))
     )
     return AdvantageEstimator(
         actor,

@@ -86,6 +86,17 @@ def test_cost_counts_as_much_as_lambda_says_and_worlds_that_are_alike_move_nothi
     torch.testing.assert_close(discounted, torch.tensor([[-math.tanh(0.5), 0.0], [0.0, 0.0]]))  # all costs are halved
 
 
+def test_the_more_alike_the_worlds_of_a_task_do_the_less_noise_moves_its_context():
+    generator = torch.Generator().manual_seed(0)
+    offsets, noise = torch.randn(400, 8, 2, generator=generator), torch.randn(400, 8, generator=generator)
+    noise[:200] *= 0.01
+    step = exploration(temperature=0.1).context_step(
+        played(offsets, noise, torch.zeros(400, 8)), torch.zeros(400), discount=1.0
+    )
+    quiet, loud = step[:200].square().mean().sqrt(), step[200:].square().mean().sqrt()
+    assert quiet < 0.1 * loud
+
+
 def test_the_first_rows_of_a_batch_are_informed_on_all_ranks():
     told = exploration(informed=0.3).is_informed(slice(0, 8), 8)
     assert told.tolist() == [True, True, *[False] * 6]
@@ -172,6 +183,7 @@ def test_nothing_is_told_in_validation_and_in_the_meta_test(monkeypatch):
     config = load_experiment("nav2d", EXPLORES)
     tasks = split_tasks(config.tasks, "test", cost_limit=3.0)[:20]
     with open_module(config) as module:
+        module.adapt(tasks, 1, ("a test",), learning=True)  # in which they are
         monkeypatch.setattr(Exploration, "told", lambda *_: pytest.fail("a task was told"))
         module.log_dict = lambda *_, **__: None
         module.validation_step(tasks, 0)

@@ -99,3 +99,12 @@ def test_a_safety_critic_that_did_not_know_the_time_says_what_it_said_and_learns
     assert (final_state(old.path)[FIRST_LAYER][:, -1] != 0).any()
     main(["evaluate", f"run={old.path}", "quiet=true"])
     main(["export", f"ckpt={old.path}"])
+
+
+def test_a_run_that_explored_by_an_earlier_rule_is_refused(old, capsys):
+    config = yaml.safe_load(old.config.read_text())
+    config["exploration"] |= {"std": 1.0, "lr": 2.0}
+    old.config.write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit):
+        main(["evaluate", f"run={old.path}", "quiet=true"])
+    assert "exploration.lr is from an earlier version" in " ".join(capsys.readouterr().err.split())

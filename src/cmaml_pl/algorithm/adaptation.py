@@ -134,7 +134,7 @@ def adapt(
         worlds = rollouts.draw_worlds(now.share, *stream, k)
         offsets = _draw_offsets(exploration, rollouts, rows, taken, informed, (*stream, k))
         rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds, offsets=offsets)
-        if exploration is not None and informed is not None:
+        if exploration and informed is not None and exploration.hint_size:
             rollout["told"] = exploration.hint(rows, informed)[:, None, None].expand(*rollout.shape, -1)
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(now.theta, multipliers, rollout, data, step, informed))

@@ -30,7 +30,8 @@ class Exploration:
     Attributes:
         std: standard deviation of the offsets before adaptation.
         decay: factor on `std` with each adaptation step.
-        temperature: of the shares that worlds have in the step of the context, see `context_step`.
+        temperature: of the shares that worlds have in the step of the context, in standard deviations of what they are
+            worth, see `context_step`.
         size: C, length of the context.
         informed: share of the rows of a meta-batch that are informed, the first ones.
         names: what is hidden of a task; the first entries of the context tell it.
@@ -86,7 +87,7 @@ class Exploration:
         `informed` is bool, (tasks,); the result is on its device.
         """
         told = torch.cat([self.told(tasks)[:, : len(self.names)], torch.ones(len(tasks), 1)], dim=1).to(informed.device)
-        return told * informed[:, None]
+        return told.where(informed[:, None], 0.0)
 
     def context_step(self, rollout: TensorDictBase, weight: Tensor, *, discount: float, ranks: Ranks = ALONE) -> Tensor:
         """The step of each task's context, (tasks, C); 0 for a task whose worlds have all the same offset.
@@ -96,12 +97,13 @@ class Exploration:
             sum_w share_w (offset_w - mean offset),    share_w ~ exp(G_w / temperature),
             G_w = (R_w - weight C_w) / (1 + weight).
 
-        This is the mean of the distribution of contexts that has the largest E[G] - temperature KL from the one that
-        they were drawn from (Peters, Mülling & Altun 2010, "Relative entropy policy search"). At a high temperature it
-        is the natural gradient of E[G] in the mean context, divided by the temperature.
+        With many worlds this is the mean of the distribution of contexts with the largest E[G] - temperature KL from
+        the one that they were drawn from (Peters, Mülling & Altun 2010, "Relative entropy policy search"). With few,
+        and at a low temperature, it is nearly the best world's context, and never beyond those that were tried. At a
+        high temperature it is the natural gradient of E[G] in the mean context, divided by the temperature.
 
         R_w and C_w are return and cost of the first episode of world w. Their unit is the larger of the task's standard
-        deviation and that of all tasks: a task whose worlds do alike has found its way, and its noise moves nothing.
+        deviation and that of all tasks: the more alike a task's worlds do, the less its noise moves.
 
         Args:
             rollout: TensorDict [tasks, envs, time] with the offsets as "offset".

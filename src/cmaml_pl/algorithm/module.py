@@ -43,7 +43,7 @@ class CMAML(LightningModule):
         rollouts: collects experience.
         eta: first value of the safety term's multiplier.
         safety_weighting: "ratio" for w(eta) = eta / (1 + eta), "raw" for w(eta) = eta.
-        dead_band: whether the safety term acts only while the meta-policy costs more than its limit.
+        dead_band: whether the safety term acts only while the meta-policy costs more than `meta_limit`.
         safety_margin: share of the limit that stands for it in the dead band and in the ascent of eta.
         safety_log_std: whether the safety term moves log_std as well.
         seed: the configuration's seed, from which every random stream is derived.

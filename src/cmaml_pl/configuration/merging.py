@@ -60,7 +60,9 @@ NEWER_SECTIONS = ("deployment", "exploration")
 """Sections that earlier versions did not have."""
 
 GONE: Mapping[str, Any] = {"critic.halves": False, "exploration.lr": 2.0}
-"""Keys that earlier versions had, and the value at which they did nothing: with it they are ignored."""
+"""Keys that earlier versions had, and the value at which they did nothing: with it they are ignored.
+
+`exploration.lr` did nothing where nothing explored."""
 
 
 def merge_layers(layers: Sequence[DictConfig], overrides: Sequence[str] = ()) -> Config:
@@ -120,6 +122,11 @@ def _rename(layer: DictConfig) -> None:
             continue
         if old in RENAMED:
             OmegaConf.update(layer, RENAMED[old], values.pop(name))
+        elif old == "exploration.lr" and values.get("std", 0.0) != 0:
+            raise UserError(
+                "exploration.lr is from an earlier version, which moved the context in another way: its runs that "
+                "explore cannot go on. Train anew, with exploration.temperature."
+            )
         elif values[name] == GONE[old]:
             values.pop(name)
 

@@ -75,7 +75,7 @@ class ExplorationConfig:
 
     std: float = bounded(0.0, low=0)  # of the contexts before adaptation; 0: all worlds of a task have the same one
     decay: float = bounded(0.5, low=0, high=1)  # factor on std with each adaptation step
-    temperature: float = bounded(0.1, above=0)  # of the worlds' shares in the context's step, in std of returns
+    temperature: float = bounded(0.1, above=0)  # of the worlds' shares in the context's step
     informed: float = bounded(0.0, low=0, high=1)  # share of a meta-batch's tasks whose context tells what is hidden
 
 
@@ -102,10 +102,10 @@ class SafetyConfig:
     eta: float = bounded(0.0, low=0)  # first value
     eta_lr: float = bounded(0.02, low=0)  # per unit of episode cost, tuned on point_goal; 0 keeps eta as it is
     eta_max: float = bounded(2.0, low=0)  # largest eta; at 16 a policy on PointGoal1 stopped moving
-    margin: float = bounded(1.0, above=0, high=1)  # share of the limit that eta and the dead band go by
     critic: bool = True  # false: A_C of the term is the cost that follows, and eta follows measured costs
     weighting: str = bounded("ratio", choices=WEIGHTS)  # w(eta) = eta / (1 + eta), or "raw": eta
-    dead_band: bool = True  # act only while the meta-policy costs more than the limit; if not, it learns to do nothing
+    margin: float = bounded(1.0, above=0, high=1)  # share of the limit for eta and the dead band (the paper: 1)
+    dead_band: bool = True  # act only while the meta-policy costs more than margin d; if not, it learns to do nothing
     log_std: bool = False  # whether the term moves the exploration noise as well
 
 

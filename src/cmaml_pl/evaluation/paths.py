@@ -122,7 +122,7 @@ def _look(trace: Trace, kind: str) -> dict[str, Any]:
     colour = THING_COLOURS.get(kind, "tab:gray")
     if kind == "target":
         return {"color": THING_COLOURS["goal"], "linestyle": "--"}
-    if kind == "sigwalls":
+    if kind == "sigwalls" and kind in trace.radii:
         return {"color": colour}
     if kind in trace.radii:
         disc = {"marker": "o", "markersize": 10, "markeredgewidth": 0, "alpha": 0.3}
