@@ -98,7 +98,7 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     )
     page = (folder / "report.html").read_text()
     assert "Is &lt;my arm&gt; better?" in page
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/png;base64,") == 2  # adaptation and verdicts
     assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
     assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
     assert len(study.begun) == 4 * FORKS

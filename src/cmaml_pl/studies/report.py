@@ -10,7 +10,10 @@ from cmaml_pl.files import in_one_move
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import Verdict
 from cmaml_pl.studies.page import render, render_page, render_picture, render_table
+from cmaml_pl.studies.picture import draw_verdicts
 from cmaml_pl.studies.tables import Lines, arm_lines, verdict_lines, verdict_records
+
+VERDICTS = "verdicts.png"
 
 TRIAL = "A trial of the pipeline at a small scale, which decides nothing: its numbers are not those of the study."
 
@@ -38,9 +41,9 @@ class Result:
 
 
 def write_result(result: Result) -> list[Path]:
-    """Write report.html and, where there are claims, verdicts.csv and verdicts.md to the study's folder."""
+    """Write report.html and, where there are claims, VERDICTS and verdicts.{csv,md} to the study's folder."""
     study, folder = result.study, result.study.folder
-    written = [folder / name for name in ("verdicts.csv", "verdicts.md")] if result.verdicts else []
+    written = [folder / name for name in ("verdicts.csv", "verdicts.md", VERDICTS)] if result.verdicts else []
     if result.verdicts:
         with in_one_move(written[0]) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
             records = verdict_records(study, result.verdicts)
@@ -50,6 +53,8 @@ def write_result(result: Result) -> list[Path]:
         trial = f"{TRIAL}\n\n" if study.trial else ""
         table = _markdown(verdict_lines(study, result.verdicts))
         _write(f"# {study.name}\n\n{trial}{table}\n\n{VERDICTS_NOTE}\n", written[1])
+        with in_one_move(written[2], ".tmp.png") as scratch:
+            draw_verdicts(study, result.verdicts, scratch)
     return [*written, _write(render_page(study.name, [_section(result)]), folder / "report.html")]
 
 
@@ -70,8 +75,9 @@ def _section(result: Result) -> str:
         *(render_picture(path, f"Adaptation in the study {study.name}") for path in pictures[:1]),
     ]
     if result.verdicts:
-        parts += [render("h3", "Claims"), render_table(verdict_lines(study, result.verdicts))]
-        parts += [render("p", VERDICTS_NOTE, "small")]
+        picture = render_picture(study.folder / VERDICTS, f"Claims of the study {study.name}, with their effects")
+        table = render_table(verdict_lines(study, result.verdicts))
+        parts += [render("h3", "Claims"), picture, table, render("p", VERDICTS_NOTE, "small")]
     parts += [render("h3", "Arms"), render_table(arm_lines(result.evaluation)), render("p", ARMS_NOTE, "small")]
     return "\n".join([*parts, render("h3", "Repeat it"), render("pre", study.command)])
 
