@@ -171,7 +171,7 @@ def test_the_data_of_the_updates_say_with_which_contexts_they_were_played():
             known = torch.cat([told, torch.ones(20, 1)], dim=1)[:10, None, None]
             assert torch.equal(hint[:10], known.expand_as(hint[:10]))
             assert not hint[10:].any()
-            played = stage.rollout.exclude("told")  # which is made where the updates are
+            played = stage.rollout.exclude("informed")  # which is made where the updates are
             assert all(value.is_contiguous() for value in played.values())  # so that it can be pinned
         moved = (stages[1].theta - stages[0].theta)[:, module.actor.mask("context").bool()]
         true_kl = mean_kl(module.actor, stages[1].theta, stages[0].data)

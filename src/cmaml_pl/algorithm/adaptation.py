@@ -10,7 +10,7 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from cmaml_pl.algorithm.exploration import Exploration
-from cmaml_pl.deployment.base import Adapted, Deployment
+from cmaml_pl.deployment.base import Adapted, Deployed, Deployment
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, InnerStep, PullBack, mean_kl
@@ -131,11 +131,8 @@ def adapt(
     step: InnerStep | None = None
     informed = exploration.is_informed(*rollouts.place).to(theta.device) if exploration and learning else None
     for k in range(steps + 1):
-        worlds = rollouts.draw_worlds(now.share, *stream, k)
         offsets = _draw_offsets(exploration, rollouts, rows, taken, informed, (*stream, k))
-        rollout = rollouts.collect(now.theta, *stream, k, fallback=now.fallback, worlds=worlds, offsets=offsets)
-        if exploration and informed is not None and exploration.hint_size:
-            rollout["told"] = exploration.hint(rows, informed)[:, None, None].expand(*rollout.shape, -1)
+        worlds, rollout = _collect(rollouts, now, offsets, informed, (*stream, k))
         data = estimator.task_data(rollout, limit, rollouts.ranks, threads)
         stages.append(Stage(now.theta, multipliers, rollout, data, step, informed))
         if k < steps:
@@ -185,6 +182,17 @@ def _step(
         return inner.step(actor, theta, multiplier, data)
     parts = threads.map(lambda part: inner.step(actor, theta[part], multiplier[part], select(data, part)), len(theta))
     return InnerStep(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def _collect(
+    rollouts: Rollouts, now: Deployed, offsets: Tensor | None, informed: Tensor | None, stream: Sequence[str | int]
+) -> tuple[Tensor, TensorDict]:
+    """The worlds that the adapted policies play, (tasks, envs), and a rollout, which says what tasks are informed."""
+    worlds = rollouts.draw_worlds(now.share, *stream)
+    rollout = rollouts.collect(now.theta, *stream, fallback=now.fallback, worlds=worlds, offsets=offsets)
+    if informed is not None:
+        rollout["informed"] = informed[:, None, None, None].expand(*rollout.shape, 1)
+    return worlds, rollout
 
 
 def _draw_offsets(

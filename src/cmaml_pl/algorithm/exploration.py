@@ -78,16 +78,8 @@ class Exploration:
 
     @property
     def hint_size(self) -> int:
-        """How many numbers `hint` gives, 0 if no task is informed."""
+        """How many numbers the reward critic is told of a task, see `AdvantageEstimator.told`."""
         return len(self.names) + 1 if self.informed > 0 else 0
-
-    def hint(self, tasks: Sequence[Task], informed: Tensor) -> Tensor:
-        """What the reward critic is told of tasks, (tasks, names + 1): `told`, and 1; zeros for uninformed tasks.
-
-        `informed` is bool, (tasks,); the result is on its device.
-        """
-        told = torch.cat([self.told(tasks)[:, : len(self.names)], torch.ones(len(tasks), 1)], dim=1).to(informed.device)
-        return told.where(informed[:, None], 0.0)
 
     def context_step(self, rollout: TensorDictBase, weight: Tensor, *, discount: float, ranks: Ranks = ALONE) -> Tensor:
         """The step of each task's context, (tasks, C); 0 for a task whose worlds have all the same offset.

@@ -36,6 +36,15 @@ def read_transitions(normaliser: ObservationNormaliser, rollout: TensorDictBase)
     )
 
 
+def append(states: Transitions, numbers: Tensor, next_numbers: Tensor) -> Transitions:
+    """The transitions of a critic that sees more than the policy: numbers of s_t and of s_{t+1}, (..., N) each."""
+    return replace(
+        states,
+        features=torch.cat([states.features, numbers], dim=-1),
+        next_features=torch.cat([states.next_features, next_numbers], dim=-1),
+    )
+
+
 def within_episode(states: Transitions, horizon: int) -> Transitions:
     """The transitions as the safety critic V_C sees them: they end with the episode, and tell how much of it is left.
 
@@ -48,21 +57,7 @@ def within_episode(states: Transitions, horizon: int) -> Transitions:
         horizon: steps of an episode.
     """
     left = 1.0 - steps_so_far(states.done).to(states.features) / horizon
-    return Transitions(
-        torch.cat([states.features, left], dim=-1),
-        torch.cat([states.next_features, left - 1.0 / horizon], dim=-1),
-        states.done,
-        states.done,
-    )
-
-
-def tell(states: Transitions, told: Tensor) -> Transitions:
-    """The transitions of a critic that is told more of a task than the policy, (tasks, envs, time, N)."""
-    return replace(
-        states,
-        features=torch.cat([states.features, told], dim=-1),
-        next_features=torch.cat([states.next_features, told], dim=-1),
-    )
+    return replace(append(states, left, left - 1.0 / horizon), terminated=states.done)
 
 
 @torch.no_grad()

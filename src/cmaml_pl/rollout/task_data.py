@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, read_transitions, tell, within_episode
+from cmaml_pl.critics.estimation import Transitions, advantages, append, cost_to_go, read_transitions, within_episode
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
@@ -113,7 +113,8 @@ class AdvantageEstimator:
         horizon: steps of an episode.
         limit_discount: discount of the cost that the limits are on, see InnerMethod.
         safety_by_critic: whether A_C of the safety term is that of the safety critic.
-        told: how many numbers V_r is told of informed tasks, see Exploration; 0 if there are none.
+        told: how many numbers V_r is told of informed tasks, see Exploration: what is hidden, which are the first of
+            their offsets, and a 1. Of other tasks these numbers are 0. 0 if no task is ever informed.
     """
 
     actor: Actor
@@ -133,14 +134,18 @@ class AdvantageEstimator:
         return read_transitions(self.actor.normaliser, rollout)
 
     def reward_transitions(self, rollout: TensorDictBase) -> Transitions:
-        """The same as V_r sees them, which is told of informed tasks what is hidden; zeros if no task is informed."""
+        """The same as V_r sees them, see `told`."""
         return self._tell(self.transitions(rollout), rollout)
 
     def _tell(self, states: Transitions, rollout: TensorDictBase) -> Transitions:
         if not self.told:
             return states
-        nothing = states.features.new_zeros(*rollout.shape, self.told)
-        return tell(states, rollout.get("told", nothing))
+        if "informed" in rollout.keys():
+            hidden = rollout["offset"][..., : self.told - 1]
+            told = torch.cat([hidden, torch.ones_like(hidden[..., :1])], dim=-1).where(rollout["informed"], 0.0)
+        else:
+            told = states.features.new_zeros(*rollout.shape, self.told)
+        return append(states, told, told)
 
     def cost_transitions(self, rollout: TensorDictBase) -> Transitions:
         """The same as V_C sees them, see `within_episode`."""
