@@ -2,11 +2,11 @@
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from cmaml_pl.errors import UserError, did_you_mean
 
@@ -44,6 +44,30 @@ def import_object(key: str, path: str) -> Any:
             f"{key} is {path!r}, which cannot be imported: {told(error)}. Write MODULE:NAME, and run it where the "
             "module is."
         ) from None
+
+
+def import_maker(key: str, path: str, kind: type[Any]) -> Callable[..., Any]:
+    """What MODULE:NAME names: a class that inherits from `kind`, or a function that is annotated to give such a one.
+
+    A run folder may come from a stranger, and may name whatever is installed, with any arguments. What does not say that
+    it makes a `kind` is therefore not called.
+
+    Raises:
+        MissingCodeError: it cannot be imported, or says that it gives something else.
+    """
+    found = import_object(key, path)
+    try:
+        made = found if isinstance(found, type) else get_type_hints(found).get("return")
+    except Exception:  # noqa: BLE001  (an annotation of the user's may name what is not there)
+        made = None
+    if not (isinstance(made, type) and issubclass(made, kind)):
+        name = kind.__name__
+        raise MissingCodeError(
+            f"{key} is {path!r}, but must be a class that inherits from {kind.__module__}.{name}, or a function whose "
+            f"return annotation is such a class: def {path.partition(':')[2] or 'make'}(...) -> {name}."
+        )
+    maker: Callable[..., Any] = found
+    return maker
 
 
 CLASS = "class"

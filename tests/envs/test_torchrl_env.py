@@ -117,7 +117,7 @@ def test_a_function_can_say_what_a_step_costs():
 
 
 def changed(**specs):
-    def make(wind=0.0, change=None):
+    def make(wind=0.0, change=None) -> PointMass:
         env = PointMass(wind)
         for name, spec in specs.items():
             setattr(env, name, spec)
@@ -133,8 +133,12 @@ two_rewards = changed(reward_spec=Unbounded(2))
 nested_end = changed(done_spec=Composite(agent=Composite(done=Categorical(2, (1,), dtype=torch.bool))))
 
 
-def batched(wind=0.0):
+def batched(wind=0.0) -> SerialEnv:
     return SerialEnv(2, lambda: PointMass(wind))
+
+
+def untrue() -> PointMass:
+    return None
 
 
 class Faulty(PointMass):
@@ -148,7 +152,8 @@ class Faulty(PointMass):
         ({"make": None}, r"tasks\.make is null: name what makes your environment"),
         ({"make": "nowhere:make"}, r"tasks\.make is 'nowhere:make', which cannot be imported: .*nowhere"),
         ({"options": {"h": 1}}, r"tasks\.make is .*, which fails with h, wind of tasks\.options .*: TypeError: .*'h'"),
-        ({"make": "torch:zeros", "options": {"size": [2]}, "parameters": {}}, r"but gives Tensor: a TorchRL env"),
+        ({"make": f"{__name__}:untrue", "parameters": {}}, r"but gives NoneType: a TorchRL environment is needed"),
+        ({"make": "torch:zeros"}, r"must be a class that inherits from .*EnvBase, or a function .*: def zeros\(\.\.\.\) ->"),
         ({"make": f"{__name__}:batched"}, r"gives an environment with batch size \[2\]: a single one"),
         ({"make": f"{__name__}:Faulty"}, r"tasks\.make is .*, whose first step fails: AttributeError: .*'nothing'"),
         ({"make": f"{__name__}:two_actions"}, r"but its actions are left, right: exactly one action is needed"),
@@ -166,3 +171,12 @@ def test_what_cannot_be_run_is_refused_with_the_reason(settings, message):
         TorchRLFamily(**{"make": POINT, "parameters": {"wind": [0, 1]}, **settings}).make_env(
             1, 1, horizon=5, workers=1
         )
+
+
+def test_what_does_not_say_that_it_makes_an_environment_is_not_called(tmp_path):
+    """A run folder from a stranger may name any function that is installed."""
+    made = tmp_path / "made"
+    family = TorchRLFamily(make="subprocess:run", options={"args": ["touch", str(made)]}, parameters={})
+    with pytest.raises(UserError, match=r"tasks\.make is 'subprocess:run', but must be"):
+        family.make_env(1, 1, horizon=5, workers=1)
+    assert not made.exists()

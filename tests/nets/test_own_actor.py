@@ -110,6 +110,10 @@ def test_parts_are_attributes_and_the_seed_alone_decides_the_weights():
         actor.mask("context")
 
 
+def untrue(observation_size, action_size) -> nn.Module:
+    return None
+
+
 class Odd(Plain):
     def __init__(self, observation_size, action_size, way):
         super().__init__(observation_size, action_size)
@@ -131,7 +135,8 @@ class Odd(Plain):
     [
         ("nowhere:Net", {}, r"policy\.actor is 'nowhere:Net', which cannot be imported"),
         (RESIDUAL, {"wide": 3}, r"policy\.actor is '.*Residual', which cannot be used: TypeError: .*'wide'"),
-        ("torch:zeros", {}, r"cannot be used: TypeError: it gives Tensor, which is no nn\.Module"),
+        ("torch:zeros", {}, r"policy\.actor is 'torch:zeros', but must be a class that inherits from .*Module"),
+        (f"{__name__}:untrue", {}, r"cannot be used: TypeError: it gives NoneType, which is no nn\.Module"),
         ("torch.nn:Identity", {}, r"but it has no parameters"),
         ("torch.nn:LSTM", {}, r"its forward must give a pair"),
         (f"{__name__}:Odd", {"way": "single"}, r"its forward must give a pair, .* here \(5, 2\), and their standard"),

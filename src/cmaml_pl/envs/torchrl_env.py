@@ -16,7 +16,7 @@ from torchrl.envs import EnvBase
 from cmaml_pl.envs.worker import World
 from cmaml_pl.envs.worker_env import WorkerEnv
 from cmaml_pl.errors import UserError
-from cmaml_pl.imports import import_object, told
+from cmaml_pl.imports import import_maker, import_object, told
 from cmaml_pl.task import Task
 
 
@@ -67,7 +67,7 @@ class TorchRLWorld(World):
         self, make: str, options: dict[str, Any], horizon: int, observation_key: str, cost_key: str | None
     ) -> None:
         self._path, self._options, self._horizon = make, options, horizon
-        self._make = import_object("tasks.make", make)
+        self._make = import_maker("tasks.make", make, EnvBase)
         self._observation_key = tuple(observation_key.split("."))
         self._cost = _read_cost(cost_key, make)
         self._task: Mapping[str, float] = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cmaml_pl.errors import UserError
-from cmaml_pl.imports import import_object, told
+from cmaml_pl.imports import import_maker, told
 from cmaml_pl.nets.networks import Actor, ObservationNormaliser
 
 
@@ -118,7 +118,7 @@ def make_own_actor(
     Raises:
         UserError: it cannot be made, or cannot be used as an actor.
     """
-    make = import_object("policy.actor", path)
+    make = import_maker("policy.actor", path, nn.Module)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
