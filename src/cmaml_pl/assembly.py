@@ -146,12 +146,15 @@ def _build_exploration(config: Config) -> Exploration | None:
 
 
 def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEstimator:
-    """The policy and its critics with their first weights; V_r reads `told` numbers more, and V_C the time left."""
+    """The policy and its critics with their first weights.
+
+    V_r reads `told` numbers more, and V_C the time left and, with critic.last_cost, one more.
+    """
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name, size in (("reward_critic", observation_size + told), ("safety_critic", observation_size + 1))
+        for name, size in (("reward_critic", observation_size + told), ("safety_critic", observation_size + 1 + config.critic.last_cost))
     )
     return AdvantageEstimator(
         actor,
@@ -165,6 +168,8 @@ def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEst
         limit_discount=config.inner.cost_limit_discount,
         safety_by_critic=config.safety.critic,
         told=told,
+        last_cost=config.critic.last_cost,
+        target_lmbda=config.critic.target_lambda,
     )
 
 
