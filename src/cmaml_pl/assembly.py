@@ -152,9 +152,10 @@ def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEst
     """
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
+    sizes = {"reward_critic": observation_size + told, "safety_critic": observation_size + 1 + config.critic.last_cost}
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name, size in (("reward_critic", observation_size + told), ("safety_critic", observation_size + 1 + config.critic.last_cost))
+        for name, size in sizes.items()
     )
     return AdvantageEstimator(
         actor,

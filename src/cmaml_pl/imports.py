@@ -49,8 +49,8 @@ def import_object(key: str, path: str) -> Any:
 def import_maker(key: str, path: str, kind: type[Any]) -> Callable[..., Any]:
     """What MODULE:NAME names: a class that inherits from `kind`, or a function that is annotated to give such a one.
 
-    A run folder may come from a stranger, and may name whatever is installed, with any arguments. What does not say that
-    it makes a `kind` is therefore not called.
+    A run folder may come from a stranger, and may name whatever is installed, with any arguments. What does not say
+    that it makes a `kind` is therefore not called.
 
     Raises:
         MissingCodeError: it cannot be imported, or says that it gives something else.

@@ -1,6 +1,13 @@
 import torch
 
-from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, reward_to_go, with_last_cost, within_episode
+from cmaml_pl.critics.estimation import (
+    Transitions,
+    advantages,
+    cost_to_go,
+    reward_to_go,
+    with_last_cost,
+    within_episode,
+)
 from cmaml_pl.critics.fitting import explained_variance, fit_critic
 from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.nets.networks import NoValue, ValueNetwork

@@ -63,8 +63,8 @@ def within_episode(states: Transitions, horizon: int) -> Transitions:
 def with_last_cost(states: Transitions, cost: Tensor) -> Transitions:
     """The transitions of a critic that is told what the last step cost, which is 0 where an episode starts.
 
-    A robot that was in a hazard is likely to be there still. Its sensors may tell as much only by the exact value of one
-    of many readings, which a critic learns slowly.
+    A robot that was in a hazard is likely to be there still. Its sensors may tell as much only by the exact value of
+    one of many readings, which a critic learns slowly.
 
     Args:
         states: the transitions of a rollout that begins with an episode.

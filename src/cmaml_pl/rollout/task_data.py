@@ -9,7 +9,15 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import Transitions, advantages, append, cost_to_go, read_transitions, with_last_cost, within_episode
+from cmaml_pl.critics.estimation import (
+    Transitions,
+    advantages,
+    append,
+    cost_to_go,
+    read_transitions,
+    with_last_cost,
+    within_episode,
+)
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
