@@ -35,6 +35,7 @@ from cmaml_pl.studies.stops import REQUEUED_BY_STUDY
 from cmaml_pl.tracking.keys import require_wandb_key
 from cmaml_pl.tracking.sweeps import become_agent, create_sweep
 from cmaml_pl.tracking.wandb_logger import find_wandb_logger
+from cmaml_pl.usage import completion_script
 
 console = Console(highlight=False)
 
@@ -98,6 +99,15 @@ def help_text(overrides: Sequence[str] = ()) -> None:
     console.print(f"sweeps: {', '.join(sweeps())}")
     console.print(f"studies: {', '.join(studies())}")
     console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
+
+
+def completion(overrides: Sequence[str]) -> None:
+    """Print the code by which a shell completes verbs, keys and names: completion bash, or completion zsh.
+
+    cmaml completion bash > ~/.local/share/bash-completion/completions/cmaml holds for new shells; for zsh, write it to
+    a file that ~/.zshrc sources.
+    """
+    print(completion_script(" ".join(overrides), VERBS), end="")
 
 
 def show_config(overrides: Sequence[str]) -> None:
@@ -250,6 +260,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "agent": agent,
     "export": export,
     "config": show_config,
+    "completion": completion,
     "help": help_text,
 }
 
