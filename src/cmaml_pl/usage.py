@@ -1,6 +1,13 @@
-"""What the command line says of itself: its keys, and their completion in a shell."""
+"""What the command line says of itself: its verbs and keys, and their completion in a shell."""
 
-from collections.abc import Iterable
+import inspect
+import json
+import sys
+import textwrap
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from cmaml_pl.configuration.loading import arms, experiments, studies, sweeps
 from cmaml_pl.configuration.merging import flatten
@@ -43,6 +50,65 @@ SCRIPT = """{first}_cmaml() {{
 }}
 complete {options} -F _cmaml cmaml
 """
+
+
+Verbs = Mapping[str, Callable[..., object]]
+
+
+def overview(verbs: Verbs) -> str:
+    """The verbs with what each does, and the names that they take."""
+    lines = [f"  {name:<10} {(inspect.getdoc(verb) or '').splitlines()[0]}" for name, verb in verbs.items()]
+    named = {"experiments": experiments(), "arms": arms(), "sweeps": sweeps(), "studies": studies()}
+    names = "\n".join(_block(f"{kind}:", ", ".join(known), 15) for kind, known in named.items())
+    example = f"{program()} train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50"
+    return "\n".join([f"{program()} VERB key=value ...\n", *lines, "", names, f"for example: {example}"])
+
+
+def verb_help(name: str, verbs: Verbs) -> str:
+    """What a verb does and takes."""
+    takes = "bash|zsh" if name == "completion" else "key=value ..."
+    text = f"{program()} {name} {takes}\n\n{inspect.getdoc(verbs[name]) or ''}"
+    if name not in ("train", "config"):
+        return text
+    known = {"experiments": experiments(), "arms": arms(), **{item.key: list(item) for item in REGISTRIES.values()}}
+    names = "\n".join(_block(f"{kind}:", ", ".join(which), 21) for kind, which in known.items())
+    return (
+        f"{text}\n\n{names}\n\nKeys, with the values that hold where the experiment sets no other:\n{_defaults()}\n\n"
+        f"A method or family has keys of its own: {program()} config exp=NAME inner.method=NAME prints all that hold."
+    )
+
+
+def program() -> str:
+    """What this program was called by."""
+    return "cmaml" if Path(sys.argv[0]).stem == "cmaml" else "python -m cmaml_pl"
+
+
+def _defaults() -> str:
+    """The keys of the configuration with their default values, section by section."""
+    sections: dict[str, list[str]] = defaultdict(list)
+    for key, value in flatten(Config()).items():
+        section, dot, name = key.partition(".")
+        sections[f"{section}." if dot else ""].append(f"{name or section}={_written(value)}")
+    sections["trainer."] = ["the arguments of Lightning's Trainer, such as devices"]
+    return "\n".join(_block(section, " ".join(keys), 15) for section, keys in sections.items())
+
+
+def _written(value: Any) -> str:
+    """A value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace("Infinity", ".inf")
+
+
+def _block(head: str, words: str, indent: int) -> str:
+    """Words beside their head, in lines that fit a terminal."""
+    first = f"  {head}".ljust(indent)
+    return textwrap.fill(
+        words,
+        100,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def completion_script(shell: str, verbs: Iterable[str]) -> str:
