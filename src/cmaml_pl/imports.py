@@ -26,7 +26,7 @@ LIBRARIES = ("cmaml_pl", "gymnasium", "torchrl", "tensordict", "torch", "numpy",
 """Packages whose lines are not where the user's code went wrong."""
 
 
-def users_line(error: Exception) -> tuple[str, int] | None:
+def users_line(error: BaseException) -> tuple[str, int] | None:
     """The file and line of the user's code that an error comes from; None if it comes from the libraries alone."""
     lines = [
         (frame.f_code.co_filename, line)
@@ -36,7 +36,7 @@ def users_line(error: Exception) -> tuple[str, int] | None:
     return lines[-1] if lines else None
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """What went wrong in the user's code, and where."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     file, line = users_line(error) or (frames[-1] if frames else ("", 0))
@@ -53,7 +53,7 @@ def import_object(key: str, path: str) -> Any:
     find_here()
     try:
         return getattr(import_module(module), name)
-    except Exception as error:  # noqa: BLE001  (the user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's module may raise anything, and may be a script)
         raise MissingCodeError(
             f"{key} is {path!r}, which cannot be imported: {told(error)}. Write MODULE:NAME, and run it where the "
             "module is."

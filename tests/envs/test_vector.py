@@ -183,6 +183,8 @@ def test_what_cannot_be_drawn_is_said(monkeypatch):
         ({"id": "SafetyPointGol1-v0"}, "id is 'SafetyPointGol1-v0', .* nearest ids are .*SafetyPointGoal1-v0"),
         ({"id": "SafetyPointRace1-v0"}, "does not run SafetyPointRace1-v0: it is none of the tasks Goal, Button"),
         ({"id": "SafetySwimmerVelocity-v1"}, "does not load the model of SafetySwimmerVelocity-v1"),
+        ({"num_envs": 2.5}, r"num_envs is 2\.5; a whole number is needed"),
+        ({"num_threads": True}, "num_threads is True; a whole number is needed"),
         ({"num_envs": 0}, "num_envs is 0; at least 1"),
         ({"num_threads": -1}, "num_threads is -1; at least 1"),
         ({"mode": "exakt"}, "mode is 'exakt'; choose from fast, exact"),

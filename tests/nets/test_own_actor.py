@@ -126,6 +126,15 @@ class Odd(Plain):
         }[self.way]
 
 
+class Recurrent(Plain):
+    def __init__(self, observation_size, action_size):
+        super().__init__(observation_size, action_size)
+        self.memory = nn.GRU(observation_size, observation_size, batch_first=True)
+
+    def forward(self, x):
+        return super().forward(self.memory(x[:, None])[0][:, 0])
+
+
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
@@ -133,7 +142,8 @@ class Odd(Plain):
         (RESIDUAL, {"wide": 3}, r"policy\.actor is '.*Residual', which cannot be used: TypeError: .*'wide'"),
         ("torch:zeros", {}, r"cannot be used: TypeError: it gives Tensor, which is no nn\.Module"),
         ("torch.nn:Identity", {}, r"but it has no parameters"),
-        ("torch.nn:LSTM", {}, r"its forward must give a pair"),
+        ("torch.nn:LSTM", {}, r"it has a recurrent layer, LSTM, .*: stack the last observations in the environment"),
+        (f"{__name__}:Recurrent", {}, r"policy\.actor is '.*Recurrent', but it has a recurrent layer, GRU, .*: stack"),
         (f"{__name__}:Odd", {"way": "single"}, r"its forward must give a pair, .* here \(5, 2\), and their standard"),
         (f"{__name__}:Odd", {"way": "shape"}, r"its forward must give a pair"),
         (f"{__name__}:Odd", {"way": "negative"}, r"or its standard deviations are not positive"),

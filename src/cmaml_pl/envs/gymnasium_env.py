@@ -137,7 +137,7 @@ def _make(env_id: str, horizon: int, options: Mapping[str, Any]) -> gymnasium.En
     find_here()
     try:
         return gymnasium.make(env_id, max_episode_steps=horizon, disable_env_checker=True, **options)
-    except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's environment may raise anything)
         given = f" with {', '.join(options)} of tasks.options and tasks.parameters" if options else ""
         raise UserError(f"tasks.env_id is {env_id!r}, which Gymnasium cannot make{given}: {told(error)}.") from None
 
