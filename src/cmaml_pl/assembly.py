@@ -146,10 +146,7 @@ def _build_exploration(config: Config) -> Exploration | None:
 
 
 def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEstimator:
-    """The policy and its critics with their first weights.
-
-    V_r reads `told` numbers more, and V_C the time left and, with critic.last_cost, one more.
-    """
+    """The policy and its critics with their first weights; V_r reads `told` numbers more, and V_C one or two."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
     sizes = {"reward_critic": observation_size + told, "safety_critic": observation_size + 1 + config.critic.last_cost}

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from .errors import UserError, did_you_mean
@@ -71,8 +72,12 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         raise UserError(f"{name} is {value!r}; choose from {', '.join(choices)}.{did_you_mean(value, choices)}")
 
 
-def check_counts(**counts: int | None) -> None:
-    """Raise a UserError that names the first argument that is less than 1; None is allowed."""
+def check_counts(**counts: Any) -> None:
+    """Raise a UserError that names the first argument that is no whole number or less than 1; None is allowed."""
     for name, count in counts.items():
-        if count is not None and count < 1:
+        if count is None:
+            continue
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise UserError(f"{name} is {count!r}; a whole number is needed.")
+        if count < 1:
             raise UserError(f"{name} is {count}; at least 1 is needed.")

@@ -1,7 +1,6 @@
 """The command line: `python -m cmaml_pl VERB key=value ...`, also installed as `cmaml`."""
 
 import errno
-import inspect
 import logging
 import os
 import re
@@ -19,8 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmaml_callbacks import GracefulStop
+from cmaml_pl import __version__
 from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_module
-from cmaml_pl.configuration.loading import arms, experiments, load_experiment, studies, sweeps
+from cmaml_pl.configuration.loading import experiments, load_experiment, sweeps
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.distributed.slurm import requeue_slurm_job
@@ -35,6 +35,7 @@ from cmaml_pl.studies.stops import REQUEUED_BY_STUDY
 from cmaml_pl.tracking.keys import require_wandb_key
 from cmaml_pl.tracking.sweeps import become_agent, create_sweep
 from cmaml_pl.tracking.wandb_logger import find_wandb_logger
+from cmaml_pl.usage import completion_script, overview, verb_help
 
 console = Console(highlight=False)
 
@@ -57,6 +58,9 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOT
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the verb that the arguments name; bad input prints one message and exits with code 2."""
     verb, *overrides = list(sys.argv[1:] if arguments is None else arguments) or ["help"]
+    if verb == "--version":
+        print(__version__)
+        return
     if {verb, *overrides} & {"-h", "--help"}:
         verb, overrides = "help", [verb, *overrides]
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -83,21 +87,16 @@ def _fail(message: str) -> NoReturn:
 
 def help_text(overrides: Sequence[str] = ()) -> None:
     """List the verbs, experiments, arms and sweeps; VERB --help says what one verb does."""
-    for name in overrides:
-        if name in VERBS and name != "help":
-            console.print(f"python -m cmaml_pl {name} key=value ...\n\n{escape(inspect.getdoc(VERBS[name]) or '')}")
-            if name in ("train", "config"):
-                console.print(f"\nexperiments: {', '.join(experiments())}\narms: {', '.join(arms())}")
-                console.print("keys and their values: python -m cmaml_pl config exp=NAME")
-            return
-    console.print("python -m cmaml_pl VERB key=value ...\n")
-    for name, verb in VERBS.items():
-        console.print(f"  {name:<10} {escape((verb.__doc__ or '').splitlines()[0])}")
-    console.print(f"\nexperiments: {', '.join(experiments())}")
-    console.print(f"arms: {', '.join(arms())}")
-    console.print(f"sweeps: {', '.join(sweeps())}")
-    console.print(f"studies: {', '.join(studies())}")
-    console.print("for example: python -m cmaml_pl train exp=nav2d arm=cmaml seed=1 train.meta_iterations=50")
+    asked = [name for name in overrides if name in VERBS and name != "help"]
+    print(verb_help(asked[0], VERBS) if asked else overview(VERBS))
+
+
+def completion(overrides: Sequence[str]) -> None:
+    """Print the code by which a shell completes verbs, keys and names: completion bash, or completion zsh.
+
+    bash reads it from ~/.local/share/bash-completion/completions/cmaml, zsh from a file that ~/.zshrc sources.
+    """
+    print(completion_script(" ".join(overrides), VERBS), end="")
 
 
 def show_config(overrides: Sequence[str]) -> None:
@@ -250,6 +249,7 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
     "agent": agent,
     "export": export,
     "config": show_config,
+    "completion": completion,
     "help": help_text,
 }
 

@@ -22,11 +22,25 @@ def find_here() -> None:
         sys.path.append(here)
 
 
-def told(error: Exception) -> str:
+LIBRARIES = ("cmaml_pl", "gymnasium", "torchrl", "tensordict", "torch", "numpy", "importlib")
+"""Packages whose lines are not where the user's code went wrong."""
+
+
+def users_line(error: BaseException) -> tuple[str, int] | None:
+    """The file and line of the user's code that an error comes from; None if it comes from the libraries alone."""
+    lines = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").split(".")[0] not in LIBRARIES
+    ]
+    return lines[-1] if lines else None
+
+
+def told(error: BaseException) -> str:
     """What went wrong in the user's code, and where."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    file, line = users_line(error) or (frames[-1] if frames else ("", 0))
+    return f"{type(error).__name__}: {error}" + (f" ({Path(file).name}, line {line})" if file else "")
 
 
 def import_object(key: str, path: str) -> Any:
@@ -39,7 +53,7 @@ def import_object(key: str, path: str) -> Any:
     find_here()
     try:
         return getattr(import_module(module), name)
-    except Exception as error:  # noqa: BLE001  (the user's module may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's module may raise anything, and may be a script)
         raise MissingCodeError(
             f"{key} is {path!r}, which cannot be imported: {told(error)}. Write MODULE:NAME, and run it where the "
             "module is."

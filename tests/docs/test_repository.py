@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 
 import pytest
@@ -94,6 +95,14 @@ def test_workflows_call_targets_and_files_that_exist(workflow):
         assert called_targets(command) <= TARGETS
         for file in re.findall(r"(?:^|\s)(\.ci/\S+|requirements\.lock)", command):
             assert (ROOT / file).exists()
+
+
+def test_the_weekly_audit_fails_where_a_package_is_not_audited():
+    job = yaml.safe_load((ROOT / ".github/workflows/newest.yml").read_text())["jobs"]["audit"]
+    collect, audit = job["steps"][-1]["run"].splitlines()
+    assert "pip-audit --strict --requirement requirements.lock --requirement no-deps.txt" in audit
+    collected = subprocess.run(collect.partition(" > ")[0], shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert re.fullmatch(r"(\S+==\S+\n)+", collected.stdout)
 
 
 def test_ci_runs_every_supported_python_and_macos():

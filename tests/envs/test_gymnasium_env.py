@@ -168,3 +168,64 @@ if __name__ == "__main__":
     own = {**os.environ, "PYTHONPATH": python_path()}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own, check=True)
     assert done.stdout + done.stderr == ""
+
+
+class Spoilt(Needy):
+    """Has a fault, which `fault` names."""
+
+    fault = None
+
+    def __init__(self):
+        super().__init__(0.0)
+
+    def reset(self, *, seed=None, options=None):
+        seen = np.zeros(3 if self.fault == "longer reset" else 1)
+        return seen if self.fault == "no info" else (seen, {})
+
+    def step(self, action):
+        if self.fault == "failing":
+            np.linalg.inv(np.zeros((1, 1)))
+        wrong = {"longer": np.zeros(3), "words": "far"}
+        reward, cost = (None, 1.0) if self.fault == "no reward" else (np.ones(1), self.fault)
+        values = wrong.get(self.fault, np.zeros(1)), reward, False, False, {"cost": cost}
+        return values[:4] if self.fault == "four" else values
+
+
+def words(*step):
+    return "high"
+
+
+def broken(*step):
+    return step[7]
+
+
+WHO, HERE = r"tasks\.env_id is 'Spoilt-v0', whose", r"\(test_gymnasium_env.py, line \d+\)"
+
+
+@pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning")
+@pytest.mark.parametrize(
+    ("fault", "cost", "message"),
+    [
+        ("failing", None, rf"{WHO} step fails: LinAlgError: Singular matrix {HERE}\."),
+        ("four", None, rf"{WHO} step {HERE} does not do step\(action\) -> .*: ValueError: not enough values to unpack"),
+        ("longer", None, rf"{WHO} step {HERE} gives an observation of shape \(3,\), but its space has \(1,\)"),
+        ("words", None, rf"{WHO} step {HERE} gives the observation 'far'; numbers are needed"),
+        ("no reward", None, rf"{WHO} step {HERE} gives the reward None; a number is needed"),
+        ("high", "cost", rf"{WHO} step {HERE} gives the cost 'high'; a number is needed"),
+        ("longer reset", None, rf"{WHO} reset {HERE} gives an observation of shape \(3,\)"),
+        ("no info", None, rf"{WHO} reset {HERE} does not do reset\(.*\) -> \(observation, info\): ValueError"),
+        (None, f"{__name__}:words", r"tasks\.cost is '.*:words', which gives 'high'; a number is needed"),
+        (None, f"{__name__}:broken", rf"tasks\.cost is '.*:broken', which fails: IndexError: .* {HERE}\."),
+    ],
+)
+def test_a_fault_is_told_with_its_place(fault, cost, message):
+    gymnasium.register("Spoilt-v0", Spoilt)
+    world = GymnasiumWorld("Spoilt-v0", {}, 5, "attributes", cost)
+    world.set_task(Task("x", 0, 0, 1.0, {"fault": fault}))
+
+    def play():
+        world.reset()
+        world.step(np.zeros(1, np.float32))
+
+    with pytest.raises(UserError, match=message):
+        play()

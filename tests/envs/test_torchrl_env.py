@@ -155,7 +155,7 @@ class Faulty(PointMass):
         ({"make": f"{__name__}:untrue", "parameters": {}}, r"but gives NoneType: a TorchRL environment is needed"),
         ({"make": "torch:zeros"}, r"must be a class that inherits from .*EnvBase, or a function .*: def zeros"),
         ({"make": f"{__name__}:batched"}, r"gives an environment with batch size \[2\]: a single one"),
-        ({"make": f"{__name__}:Faulty"}, r"tasks\.make is .*, whose first step fails: AttributeError: .*'nothing'"),
+        ({"make": f"{__name__}:Faulty"}, r"tasks\.make is .*, whose _step fails: AttributeError: .*'nothing'"),
         ({"make": f"{__name__}:two_actions"}, r"but its actions are left, right: exactly one action is needed"),
         ({"make": f"{__name__}:discrete"}, r"but its action 'action' is Categorical, .*: a vector of real numbers"),
         ({"make": f"{__name__}:picture"}, r"'observation' \(tasks\.observation_key\) is Unbounded.*\[3, 8, 8\]"),
@@ -180,3 +180,45 @@ def test_what_does_not_say_that_it_makes_an_environment_is_not_called(tmp_path):
     with pytest.raises(UserError, match=r"tasks\.make is 'subprocess:run', but must be"):
         family.make_env(1, 1, horizon=5, workers=1)
     assert not made.exists()
+
+
+class Spoilt(PointMass):
+    """Has a fault, which `fault` names."""
+
+    def __init__(self, wind=0.0, fault=None):
+        super().__init__(wind)
+        self.fault = fault
+
+    def _reset(self, tensordict=None, **kwargs):
+        return super()._reset() if self.fault != "reset" else 1 / 0
+
+    def _step(self, tensordict):
+        longer = {"observation": torch.zeros(5)} if self.fault == "longer" else {}
+        return super()._step(tensordict).update(longer).exclude(self.fault or "")
+
+
+def words(step):
+    return "high"
+
+
+def broken(step):
+    return step["nothing"]
+
+
+WHO = r"tasks\.make is '.*Spoilt', whose"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cost", "message"),
+    [
+        ("reset", "cost", rf"{WHO} _reset fails: ZeroDivisionError: .* \(test_torchrl_env.py, line \d+\)\."),
+        ("longer", "cost", rf"{WHO} _step \(test_torchrl_env.py, line \d+\) gives an observation of shape \(5,\), but"),
+        ("reward", "cost", rf"{WHO} _step \(test_torchrl_env.py, .*\) does not do what TorchRL needs: "),
+        (None, f"{__name__}:words", r"tasks\.cost_key is '.*:words', which gives 'high'; a number is needed"),
+        (None, f"{__name__}:broken", r"tasks\.cost_key is '.*:broken', which fails: KeyError.*\(test_torchrl_env.py"),
+    ],
+)
+def test_a_fault_is_told_with_its_place(fault, cost, message):
+    world = TorchRLWorld(f"{__name__}:Spoilt", {"fault": fault}, 5, "observation", cost)
+    with pytest.raises(UserError, match=message):
+        world.try_out()

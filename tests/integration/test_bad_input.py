@@ -26,6 +26,7 @@ CASES = [
     ("outer.lr is inf, but must be finite", "train exp=nav2d outer.lr=inf"),
     ("Did you mean trainer.precision?", "train exp=nav2d trainer.precison=32"),
     ("policy.actor is 'wide', but must be gaussian", "train exp=nav2d policy.actor=wide"),
+    ("Did you mean gaussian?", "train exp=nav2d policy.actor=Gausian"),
     ("policy.options has width", "train exp=nav2d policy.options.width=3"),
     ("does not read it: set policy.context=0", "train exp=nav2d policy.actor=own:Net"),
     ("trainer.callbacks is 'own:Watch', but must be a list", "train exp=nav2d trainer.callbacks=own:Watch"),

@@ -4,11 +4,16 @@ import contextlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
+import wandb
 from tests.commands import cmaml, refused
 from tests.integration.runs import TINY
+
+from cmaml_pl.tracking.wandb_logger import set_up_wandb
 
 
 class Code:
@@ -63,7 +68,10 @@ def test_what_a_meta_test_has_kept_is_no_way_for_code_either(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_a_key_is_neither_printed_nor_stored(tmp_path):
+def test_neither_a_key_nor_the_machine_is_told(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    remote = ["git", "-C", tmp_path, "remote", "add", "origin", "https://git.example.org/secret.git"]
+    subprocess.run(remote, check=True)
     key = "0123456789abcdef" * 2 + "SeCrEt42"
     assert len(key) == 40
     env = {"WANDB_API_KEY": key}
@@ -76,3 +84,17 @@ def test_a_key_is_neither_printed_nor_stored(tmp_path):
     assert (tmp_path / "runs/nav2d/a/export/policy.onnx") in files
     for path in files:
         assert key.encode() not in path.read_bytes(), path
+    (run,) = tmp_path.glob("runs/nav2d/a/wandb/offline-run-*")
+    uploaded = [path for path in run.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    assert {path.suffix for path in uploaded} == {".wandb", ".png"}  # neither requirements, nor metadata, nor a console
+    for told in ("git.example.org", str(tmp_path), sys.executable, TINY[0]):
+        assert not any(told.encode() in path.read_bytes() for path in uploaded), told
+
+
+def test_a_variable_of_the_environment_lets_wandb_record_more(monkeypatch):
+    monkeypatch.setenv("WANDB__DISABLE_META", "false")
+    monkeypatch.setenv("WANDB_CONSOLE", "wrap")
+    set_up_wandb(offline=True)
+    found = wandb.setup().settings
+    assert (found.x_disable_meta, found.console) == (False, "wrap")
+    assert (found.disable_git, found.host, found.x_disable_stats) == (True, "", False)

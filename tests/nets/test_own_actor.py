@@ -110,8 +110,8 @@ def test_parts_are_attributes_and_the_seed_alone_decides_the_weights():
         actor.mask("context")
 
 
-def untrue(observation_size, action_size) -> nn.Module:
-    return None
+def untrue(observation_size: int, action_size: int) -> nn.Module:
+    return object()  # type: ignore[return-value]  # what the test is about
 
 
 class Odd(Plain):
@@ -130,15 +130,25 @@ class Odd(Plain):
         }[self.way]
 
 
+class Recurrent(Plain):
+    def __init__(self, observation_size, action_size):
+        super().__init__(observation_size, action_size)
+        self.memory = nn.GRU(observation_size, observation_size, batch_first=True)
+
+    def forward(self, x):
+        return super().forward(self.memory(x[:, None])[0][:, 0])
+
+
 @pytest.mark.parametrize(
     ("path", "options", "message"),
     [
         ("nowhere:Net", {}, r"policy\.actor is 'nowhere:Net', which cannot be imported"),
         (RESIDUAL, {"wide": 3}, r"policy\.actor is '.*Residual', which cannot be used: TypeError: .*'wide'"),
         ("torch:zeros", {}, r"policy\.actor is 'torch:zeros', but must be a class that inherits from .*Module"),
-        (f"{__name__}:untrue", {}, r"cannot be used: TypeError: it gives NoneType, which is no nn\.Module"),
+        (f"{__name__}:untrue", {}, r"cannot be used: TypeError: it gives object, which is no nn\.Module"),
         ("torch.nn:Identity", {}, r"but it has no parameters"),
-        ("torch.nn:LSTM", {}, r"its forward must give a pair"),
+        ("torch.nn:LSTM", {}, r"it has a recurrent layer, LSTM, .*: stack the last observations in the environment"),
+        (f"{__name__}:Recurrent", {}, r"policy\.actor is '.*Recurrent', but it has a recurrent layer, GRU, .*: stack"),
         (f"{__name__}:Odd", {"way": "single"}, r"its forward must give a pair, .* here \(5, 2\), and their standard"),
         (f"{__name__}:Odd", {"way": "shape"}, r"its forward must give a pair"),
         (f"{__name__}:Odd", {"way": "negative"}, r"or its standard deviations are not positive"),

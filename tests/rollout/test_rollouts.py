@@ -2,11 +2,13 @@ from contextlib import closing
 
 import pytest
 import torch
+from tests.envs.test_checking import Walk
 from tests.helpers import make_actor
 
 from cmaml_pl.distributed.ranks import Ranks
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.rollout.rollouts import Rollouts
+from cmaml_pl.seeding import derive_generator
 from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
@@ -107,3 +109,23 @@ def test_ranks_collect_what_a_single_process_does(size):
     assert [task for rows, _, _ in parts for task in rows] == whole[0]
     assert sum(own for _, own, _ in parts) == whole[1] == 5
     torch.testing.assert_close(torch.cat([batch for _, _, batch in parts])["observation"], whole[2]["observation"])
+
+
+@pytest.mark.parametrize("divides", [False, True])
+def test_an_environment_that_knows_nothing_of_ranks_draws_other_worlds_on_each_of_them(divides):
+    class Own(Walk):
+        divides_numbers = divides
+
+    def collect(rank):
+        actor = make_actor(observation_size=1, action_size=1, hidden=(8,))
+        with closing(Rollouts(Own(), actor, seed=0, ranks=Ranks(rank, 2))) as rollouts:
+            rollouts.set_tasks(split_tasks(Nav2DFamily(), "train", cost_limit=2.0)[:4])
+            batch = rollouts.collect(actor.vector().expand(2, -1), "a")
+            replayed = rollouts.replay(batch["action"], lambda: rollouts.env.place.clone(), "a")
+            assert torch.equal(torch.stack(replayed[:-1], dim=2), batch["observation"])
+            return batch["observation"][:, :, 0]
+
+    first, second = collect(0), collect(1)
+    assert torch.equal(first, second) == divides
+    alone = torch.rand(first.shape, generator=derive_generator(0, "environment", "a"))
+    assert torch.equal(first, alone)  # as without ranks

@@ -6,7 +6,7 @@ from cmaml_pl.algorithm.exploration import count_informed
 from cmaml_pl.configuration.registry import INNER_METHODS
 from cmaml_pl.configuration.schema import GAUSSIAN, Config, PolicyConfig
 from cmaml_pl.deployment.base import Adapted
-from cmaml_pl.errors import UserError
+from cmaml_pl.errors import UserError, did_you_mean
 
 
 def check_together(config: Config) -> None:
@@ -105,7 +105,8 @@ def _check_policy(policy: PolicyConfig) -> None:
             names = ", ".join(policy.options)
             raise UserError(f"policy.options has {names}, but policy.actor={GAUSSIAN} has no options: leave them out.")
     elif ":" not in policy.actor:
-        raise UserError(f"policy.actor is {policy.actor!r}, but must be {GAUSSIAN}, or your own MODULE:CLASS.")
+        hint = did_you_mean(policy.actor, [GAUSSIAN])
+        raise UserError(f"policy.actor is {policy.actor!r}, but must be {GAUSSIAN}, or your own MODULE:CLASS.{hint}")
     elif policy.context > 0:
         raise UserError(
             f"policy.context is {policy.context}, but policy.actor={policy.actor} does not read it: set "

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ class TaskEnv(EnvBase):
     Attributes:
         horizon: steps of an episode.
         failures: number of episodes so far that ended because their physics failed.
-        ranks: the processes that share a batch, including this one. The random numbers of a row do not depend on the
-            number of processes.
+        ranks: the processes that share a batch, including this one.
+        divides_numbers: whether every rank is given the same seed, and the environment itself draws the numbers of its
+            own rows from it, by `ranks`. A row's numbers then do not depend on the number of ranks. Without it, as
+            here, each rank is given a seed of its own.
         radii: name of a kind of things in `positions` -> radius with which figures draw it, m. A kind without a radius
             is drawn as a point.
         reveal: names of hidden values of the task that are appended to its observations, see `hidden_values`.
@@ -40,6 +42,7 @@ class TaskEnv(EnvBase):
     horizon: int
     failures: int = 0
     ranks: Ranks = ALONE
+    divides_numbers: ClassVar[bool] = False
     radii: Mapping[str, float] = MappingProxyType({})
     reveal: Sequence[str] = ()
     _revealed: Tensor | None = None

@@ -36,6 +36,7 @@ class EngineEnv(TaskEnv):
         UserError: Safety-Gymnasium is missing or has no such id, or an argument is out of its range.
     """
 
+    divides_numbers = True
     modes: ClassVar[Sequence[str]] = ("fast", "exact")
     worlds: BatchedWorlds
 

@@ -7,16 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmaml_pl.envs.faults import Faults, cost_function
 from cmaml_pl.envs.safety_gymnasium_import import without_farama_notices
 from cmaml_pl.envs.worker import World
 from cmaml_pl.envs.worker_env import WorkerEnv
 from cmaml_pl.errors import UserError
-from cmaml_pl.imports import find_here, import_object, told
+from cmaml_pl.imports import find_here, told
 from cmaml_pl.task import Task
 
 with without_farama_notices():
     import gymnasium
     from gymnasium.spaces import Box
+
+
+NEEDED = {
+    "reset": "reset(seed=None, options=None) -> (observation, info)",
+    "step": "step(action) -> (observation, reward, terminated, truncated, info)",
+}
+"""Method of an environment -> what it takes and gives."""
 
 
 class GymnasiumEnv(WorkerEnv):
@@ -69,6 +77,7 @@ class GymnasiumWorld(World):
         self._seed: int | None = None
         self._task: Mapping[str, float] = {}
         self._env: Any = self._make(options)
+        self._faults = Faults(f"tasks.env_id is {env_id!r}", type(self._env.unwrapped), NEEDED)
         actions = _vectors(env_id, "actions", self._env.action_space)
         self.low, self.high = (np.asarray(end, np.float32) for end in (actions.low, actions.high))
         self.observation_size = len(_vectors(env_id, "observations", self._env.observation_space).low)
@@ -92,19 +101,25 @@ class GymnasiumWorld(World):
                 if not hasattr(self._env.unwrapped, name):
                     raise UserError(f"tasks.parameters has {name}, but {self._env_id} has no attribute of this name.")
                 setattr(self._env.unwrapped, name, value)
-        observation, _ = self._env.reset(seed=self._seed)
+        try:
+            observation, _ = self._env.reset(seed=self._seed)
+        except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+            raise self._faults.raised("reset", error) from None
         self._seed = None  # later resets go on with the stream
-        return np.asarray(observation)
+        return self._faults.vector("reset", observation, self.observation_size)
 
     def step(self, action: NDArray[np.float32]) -> dict[str, Any]:
         """See World."""
-        observation, reward, terminated, truncated, info = self._env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self._env.step(action)
+            ends = {"terminated": bool(terminated), "truncated": bool(truncated)}
+        except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+            raise self._faults.raised("step", error) from None
         return {
-            "observation": observation,
-            "reward": reward,
-            "cost": self._cost(observation, action, reward, info),
-            "terminated": terminated,
-            "truncated": truncated,
+            "observation": self._faults.vector("step", observation, self.observation_size),
+            "reward": self._faults.number("step", "reward", reward),
+            "cost": self._faults.number("step", "cost", self._cost(observation, action, reward, info)),
+            **ends,
         }
 
     def close(self) -> None:
@@ -122,26 +137,25 @@ def _make(env_id: str, horizon: int, options: Mapping[str, Any]) -> gymnasium.En
     find_here()
     try:
         return gymnasium.make(env_id, max_episode_steps=horizon, disable_env_checker=True, **options)
-    except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's environment may raise anything)
         given = f" with {', '.join(options)} of tasks.options and tasks.parameters" if options else ""
         raise UserError(f"tasks.env_id is {env_id!r}, which Gymnasium cannot make{given}: {told(error)}.") from None
 
 
-def _read_cost(cost: str | None, env_id: str) -> Callable[..., float]:
+def _read_cost(cost: str | None, env_id: str) -> Callable[..., Any]:
     """The function (observation, action, reward, info) -> cost that `cost` names."""
     if cost is None:
         return lambda *step: 0.0
     if ":" in cost:
-        function: Callable[..., float] = import_object("tasks.cost", cost)
-        return function
+        return cost_function("tasks.cost", cost)
 
-    def read(observation: Any, action: Any, reward: Any, info: Mapping[str, Any]) -> float:
-        if cost not in info:
-            known = ", ".join(info) or "nothing"
+    def read(observation: Any, action: Any, reward: Any, info: Any) -> Any:
+        if not isinstance(info, Mapping) or cost not in info:
+            known = ", ".join(map(str, info or ())) or "nothing"
             raise UserError(
                 f"tasks.cost is {cost!r}, but a step of {env_id} has only {known} in its info: name a key of it, or a "
                 "function, MODULE:FUNCTION."
             )
-        return float(info[cost])
+        return info[cost]
 
     return read

@@ -81,6 +81,8 @@ class Nav2DEnv(TaskEnv):
         one_costs: whether one hazard costs, or all.
     """
 
+    divides_numbers = True
+
     def __init__(
         self, num_tasks: int, num_envs: int, *, horizon: int, reveal: Sequence[str] = (), one_costs: bool = False
     ) -> None:

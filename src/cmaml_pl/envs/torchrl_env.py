@@ -13,11 +13,15 @@ from torch import Tensor
 from torchrl.data import Bounded, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
+from cmaml_pl.envs.faults import Faults, cost_function
 from cmaml_pl.envs.worker import World
 from cmaml_pl.envs.worker_env import WorkerEnv
 from cmaml_pl.errors import UserError
-from cmaml_pl.imports import import_maker, import_object, told
+from cmaml_pl.imports import import_maker, told
 from cmaml_pl.task import Task
+
+NEEDED = {"_reset": "what TorchRL needs", "_step": "what TorchRL needs"}
+"""Method of an environment -> what it takes and gives."""
 
 
 class TorchRLEnv(WorkerEnv):
@@ -73,6 +77,7 @@ class TorchRLWorld(World):
         self._task: Mapping[str, float] = {}
         self._seed: int | None = 0  # some make what they draw from only when they are seeded
         self._env = self._make_env(options)
+        self._faults = Faults(f"tasks.make is {make!r}", type(self._env), NEEDED)
         action = _vector(f"its action {self._env.action_key!r}", self._env.action_spec, make)
         self.low, self.high = _ends(action)
         self._action_dtype = action.dtype
@@ -88,13 +93,8 @@ class TorchRLWorld(World):
         Raises:
             UserError: it fails.
         """
-        try:
-            self.reset()
-            self.step(np.clip(np.zeros_like(self.low), self.low, self.high))
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
-            raise UserError(f"tasks.make is {self._path!r}, whose first step fails: {told(error)}.") from None
+        self.reset()
+        self.step(np.clip(np.zeros_like(self.low), self.low, self.high))
         self.close()
 
     def set_task(self, task: Task) -> None:
@@ -111,26 +111,34 @@ class TorchRLWorld(World):
 
     def reset(self) -> NDArray[Any]:
         """See World."""
-        with self._own_numbers():
-            if self._seed is not None:
-                torch.manual_seed(self._seed)
-                self._env.set_seed(self._seed)
-                self._seed = None  # later resets go on with the stream
-            self._state, self._steps = self._env.reset(), 0
-        return self._observation(self._state)
+        try:
+            with self._own_numbers():
+                if self._seed is not None:
+                    torch.manual_seed(self._seed)
+                    self._env.set_seed(self._seed)
+                    self._seed = None  # later resets go on with the stream
+                self._state, self._steps = self._env.reset(), 0
+            first = self._state[self._observation_key]
+        except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+            raise self._faults.raised("_reset", error) from None
+        return self._faults.vector("_reset", first, self.observation_size)
 
     def step(self, action: NDArray[np.float32]) -> dict[str, Any]:
         """See World."""
         taken = torch.from_numpy(action).to(self._action_dtype)
-        with self._own_numbers():
-            step = self._env.step(self._state.set(self._env.action_key, taken))
-        after = step["next"]
+        try:
+            with self._own_numbers():
+                step = self._env.step(self._state.set(self._env.action_key, taken))
+            after = step["next"]
+            done, terminated = (bool(after[key]) for key in ("done", "terminated"))
+            observation, reward = after[self._observation_key], after[self._env.reward_key]
+            self._state = self._env.step_mdp(step)
+        except Exception as error:  # noqa: BLE001  (the user's environment may raise anything)
+            raise self._faults.raised("_step", error) from None
         self._steps += 1
-        done, terminated = (bool(after[key]) for key in ("done", "terminated"))
-        self._state = self._env.step_mdp(step)
         return {
-            "observation": self._observation(after),
-            "reward": float(after[self._env.reward_key]),
+            "observation": self._faults.vector("_step", observation, self.observation_size),
+            "reward": self._faults.number("_step", "reward", reward),
             "cost": self._cost(step),
             "terminated": terminated,
             "truncated": (done and not terminated) or self._steps >= self._horizon,
@@ -150,10 +158,6 @@ class TorchRLWorld(World):
             raise UserError(f"tasks.make is {self._path!r}, which fails{given}: {told(error)}.") from None
         _check(env, self._path)
         return env
-
-    def _observation(self, state: TensorDictBase) -> NDArray[Any]:
-        value: NDArray[Any] = state[self._observation_key].numpy()
-        return value
 
     @contextmanager
     def _own_numbers(self) -> Iterator[None]:
@@ -214,8 +218,7 @@ def _read_cost(cost_key: str | None, path: str) -> Callable[[TensorDictBase], fl
     if cost_key is None:
         return lambda step: 0.0
     if ":" in cost_key:
-        function: Callable[[TensorDictBase], float] = import_object("tasks.cost_key", cost_key)
-        return lambda step: float(function(step))
+        return cost_function("tasks.cost_key", cost_key)
     key = tuple(cost_key.split("."))
 
     def read(step: TensorDictBase) -> float:

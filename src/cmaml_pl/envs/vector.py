@@ -1,5 +1,7 @@
 """The engines' worlds as a vector environment of Gymnasium, for any library that trains on one; it needs no PyTorch."""
 
+import atexit
+import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -109,6 +111,7 @@ class EngineVectorEnv(VectorEnv):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (as Gymnasium declares it)
+    _spec: EnvSpec | None = None
 
     def __init__(
         self,
@@ -132,6 +135,19 @@ class EngineVectorEnv(VectorEnv):
         self._actions: NDArray[Any] | None = None
         self._observation: Array | None = None
         self._seed_worlds(np.random.SeedSequence().generate_state(num_envs).tolist() if seed is None else seed)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How the environment was made."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        # gymnasium.make_vec sets it, with keywords that version 0.29 does not pass on to an environment of this kind
+        if spec is not None and spec.kwargs:
+            given = ", ".join(f"{name}={value!r}" for name, value in spec.kwargs.items())
+            raise UserError(f"gymnasium.make_vec does not pass on {given}: give it vector_kwargs=dict({given}).")
+        self._spec = spec
 
     def _seed_worlds(self, seed: Seeds) -> None:
         """Seed world i with `seed` + i, or with `seed`[i]; None leaves the stream of a world as it is."""
@@ -224,6 +240,8 @@ class EngineVectorEnv(VectorEnv):
                 self._painter = self._resources.enter_context(open_painter(self._worlds))
             except NoRendererError as error:
                 raise UserError(f"this machine cannot draw: {error}.") from None
+            # registered after MuJoCo's own end of OpenGL, and so called before it, where nobody has called `close`
+            atexit.register(_close, weakref.ref(self))
         positions = {name: xy[0] for name, xy in self._worlds.named_positions().items()}
         return self._painter.frame(self._worlds.physics.geometry(0), positions)
 
@@ -246,3 +264,10 @@ class EngineVectorEnv(VectorEnv):
     def _require_open(self) -> None:
         if self.closed:
             raise ClosedEnvironmentError("The environment is closed.")
+
+
+def _close(env: "weakref.ref[EngineVectorEnv]") -> None:
+    """Close an environment, if it is still there."""
+    found = env()
+    if found is not None:
+        found.close()  # type: ignore[no-untyped-call]  # Gymnasium's

@@ -39,6 +39,8 @@ class WorkerEnv(TaskEnv):
         reveal: see TaskEnv.
     """
 
+    divides_numbers = True
+
     def __init__(
         self,
         make: MakeWorld,

@@ -139,6 +139,12 @@ def _find_fault(actor: OwnActor, x: Tensor, action_size: int) -> str | None:
     """What is wrong with the network, for some observations (samples, D); None if nothing is."""
     if not list(actor.parameters()) or any(p.dtype != torch.float32 for p in actor.parameters()):
         return "it has no parameters, or has some that are not of 32 bits"
+    for module in actor.network.modules():
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            return (
+                f"it has a recurrent layer, {type(module).__name__}, and updates take every step as a sample of its "
+                "own: stack the last observations in the environment instead"
+            )
     given, shape = actor.network(x), (len(x), action_size)
     pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, Tensor) for part in given)
     if not (pair and given[0].shape == shape and given[1].shape in (shape, shape[1:])):

@@ -172,7 +172,7 @@ class Rollouts:
         self._policy.play(self.actor, theta, fallback, worlds, offsets)
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers
         self._policy.generator = derive_generator(self.seed, "action", *stream)
-        self.env.set_seed(derive_seed(self.seed, "environment", *stream))
+        self._seed_env(*stream)
         batch: TensorDict = next(batches)
         if offsets is not None:
             batch["offset"] = offsets[:, :, None].expand(*batch.shape, -1).contiguous()  # else it cannot be pinned
@@ -190,13 +190,19 @@ class Rollouts:
         Returns:
             The time + 1 results of `look`.
         """
-        self.env.set_seed(derive_seed(self.seed, "environment", *stream))
+        self._seed_env(*stream)
         state, seen = self.env.reset(), [look()]
         for action in actions.cpu()[torch.arange(self.num_tasks) % len(actions)].unbind(dim=2):
             after = self.env.step(state.set("action", action))
             seen.append(look())
             state = self.env.maybe_reset(step_mdp(after))
         return seen
+
+    def _seed_env(self, *stream: str | int) -> None:
+        """Seed the worlds; where the environment does not divide its random numbers, each rank has its own seed."""
+        alike = self.env.divides_numbers or self.ranks.rank == 0
+        own = () if alike else ("rank", self.ranks.rank)
+        self.env.set_seed(derive_seed(self.seed, "environment", *stream, *own))
 
     def close(self) -> None:
         """Close the environment and its worker processes."""

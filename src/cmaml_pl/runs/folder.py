@@ -69,16 +69,27 @@ class RunFolder:
     def claim(self, config: Config) -> Iterator[None]:
         """Make the folder and its config.yaml, and hold its `lock` within the block.
 
+        The folder of a run that ended before its first meta-iteration did is used again.
+
         Raises:
             UserError: the folder exists although the run is not resumed, or another process is training in it.
         """
-        if self.path.exists() and not config.run.resume:
-            hint = f", or go on with it by run.resume={self.last_checkpoint}" if self.last_checkpoint.exists() else ""
-            raise UserError(f"The run folder {self.path} exists and is not overwritten: choose another run.id{hint}.")
+        existed = self.path.exists()
+        if existed and not config.run.resume:
+            self._require_unused()
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
+            if existed and not config.run.resume:
+                self._require_unused()  # again, for another process may have computed something until now
             store(replace(config, quiet=False), self.config)  # quiet belongs to one command, not to the run
             yield
+
+    def _require_unused(self) -> None:
+        """Raise a UserError unless the folder is a run's in which nothing was computed."""
+        if self.config.is_file() and not self.metrics.exists() and not any(self.checkpoints.glob("*")):
+            return
+        hint = f", or go on with it by run.resume={self.last_checkpoint}" if self.last_checkpoint.exists() else ""
+        raise UserError(f"The run folder {self.path} exists and is not overwritten: choose another run.id{hint}.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import wandb
@@ -51,18 +54,35 @@ class PatientWandbLogger(WandbLogger):
         return self._recorder.experiment
 
 
-def set_up_wandb(*, offline: bool) -> None:
-    """Silence W&B, and limit the time that it uploads at the end of a run to FINISH_TIMEOUT.
+OURS: Mapping[str, Any] = MappingProxyType(
+    {
+        "finish_timeout": FINISH_TIMEOUT,
+        # what would tell paths, the host, arguments or remotes: a project at W&B may be public
+        "x_disable_meta": True,
+        "x_save_requirements": False,
+        "disable_git": True,
+        "disable_code": True,
+        "save_code": False,
+        "console": "off",
+        "host": "",
+    }
+)
+"""W&B's settings that are not its defaults; the environment variable of a setting has priority."""
 
-    W&B's messages are not needed, because the summary of a run says where the run is. An environment variable
-    WANDB_FINISH_TIMEOUT has priority over FINISH_TIMEOUT.
+
+def set_up_wandb(*, offline: bool) -> None:
+    """Silence W&B, limit the time that it uploads at the end of a run, and let it record nothing of the machine.
+
+    W&B's messages are not needed, because the summary of a run says where the run is.
 
     Raises:
         UserError: W&B refuses a WANDB_* variable of the environment.
     """
     settings = wandb.Settings(silent=True, mode="offline" if offline else "online")
-    if "WANDB_FINISH_TIMEOUT" not in os.environ:
-        settings.finish_timeout = FINISH_TIMEOUT
+    for name, value in OURS.items():
+        variable = f"WANDB_{re.sub('^x_', '_', name)}".upper()  # WANDB_CONSOLE, but WANDB__DISABLE_META
+        if variable not in os.environ:
+            setattr(settings, name, value)
     try:
         wandb.setup(settings)
     except ValueError as error:  # pydantic's text has three lines: a title, the name of the setting, the reason
