@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.commands import FORKS, Fork, cmaml, python_path, refused, started
+from tests.commands import FORKS, ROOT, Fork, cmaml, python_path, refused, started
 from tests.integration.runs import DISABLED, TINY, done, lines
 
 from cmaml_pl.cli import main
@@ -60,20 +61,20 @@ claims:
   - {arm: cmaml, quantity: over_limit, direction: lower, against: random}
 """
 
-MANUAL = Path(__file__).resolve().parents[2] / "docs/own_environment.md"
+MANUAL, METHOD = ROOT / "docs/own_environment.md", ROOT / "examples/own_parts/penalty.py"
 
 
-def written(kind: str) -> str:
-    """The block of code of this kind in the manual's section on a method of the user's own."""
+def manuals_arm() -> str:
+    """The arm in the manual's section on a method of the user's own."""
     section = MANUAL.read_text().split("## A method of your own\n")[1]
-    found = re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+    found = re.search(r"```yaml\n(.*?)```", section, re.DOTALL)
     assert found
     return found[1]
 
 
 def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(study, tmp_path):
-    (tmp_path / "my_arm.yaml").write_text(written("yaml"))
-    (tmp_path / "my_method.py").write_text(written("python"))
+    (tmp_path / "my_arm.yaml").write_text(manuals_arm())
+    shutil.copy(METHOD, tmp_path)
     (tmp_path / "claims.yaml").write_text(MINE)
     own = ["study=claims.yaml", "jobs=2"]
     printed = study(*own, "part=1/2")
@@ -106,7 +107,7 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
         assert command[:4] == [sys.executable, "-m", "cmaml_pl", "train"]
         assert "rollout.workers=1" in command
     # what has changed in a file does not change a run that is there, and that is told
-    (tmp_path / "my_arm.yaml").write_text(written("yaml").replace("0.5", "0.7"))
+    (tmp_path / "my_arm.yaml").write_text(manuals_arm().replace("0.5", "0.7"))
     told = study(*own, "part=2/2")
     assert (
         "my_arm-s0 keeps the settings that it was begun with: inner.weight is 0.5, now 0.7. Remove its folder" in told
