@@ -3,10 +3,12 @@
 python examples/ppo_lagrangian.py --env-id SafetyPointGoal1-v0 --total-steps 1000000
 
 Ray et al. 2019 describe the algorithm. It maximises E[A_r - lambda A_c] / (1 + lambda), clipped as in PPO (Schulman et
-al. 2017), where the advantages A_r of reward and A_c of cost come from a critic each.
+al. 2017), where the advantages A_r of reward and A_c of cost come from a critic each. With --cost-limit none it is PPO.
+It needs PyTorch, and the engine's own distribution or the trainer's.
 """
 
 import argparse
+import math
 import time
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,7 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from cmaml_pl.envs import make_vec
+try:
+    from cmaml_engine import make_vec
+except ModuleNotFoundError:  # the same code comes with the trainer
+    from cmaml_pl.envs import make_vec
 
 
 @dataclass
@@ -36,7 +41,7 @@ class Args:
     epochs: int = 10
     clip: float = 0.2
     max_grad_norm: float = 0.5
-    cost_limit: float = 25.0  # of an episode, as in Ray et al. 2019
+    cost_limit: float = 25.0  # of an episode, as in Ray et al. 2019; none for PPO without a limit
     multiplier_rate: float = 0.02  # 50 over the limit raise lambda by 1; not tuned
 
 
@@ -44,8 +49,14 @@ def read_args() -> Args:
     """The settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Args):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+        kind = limit if field.name == "cost_limit" else type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     return Args(**vars(parser.parse_args()))
+
+
+def limit(text: str) -> float:
+    """A number, or none."""
+    return math.inf if text == "none" else float(text)
 
 
 def layers(inputs: int, outputs: int, last_std: float) -> nn.Sequential:
@@ -104,7 +115,7 @@ def advantages(gains: Tensor, values: Tensor, ended: Tensor, last: Tensor, args:
 
 def update(agent: Agent, optimizer: torch.optim.Optimizer, data: dict[str, Tensor], weight: float, args: Args) -> None:
     """PPO's epochs over the data, with the multiplier `weight` of cost."""
-    total = len(data["x"])
+    total, learned = len(data["x"]), 2 if args.cost_limit < math.inf else 1  # without a limit, no critic of cost
     for _ in range(args.epochs):
         for rows in torch.randperm(total).split(total // args.minibatches):
             x, advantage = data["x"][rows], data["advantage"][rows]
@@ -112,7 +123,7 @@ def update(agent: Agent, optimizer: torch.optim.Optimizer, data: dict[str, Tenso
             gain = (advantage[:, 0] - weight * advantage[:, 1]) / (1 + weight)
             ratio = (agent.policy(x).log_prob(data["action"][rows]).sum(-1) - data["log_prob"][rows]).exp()
             surrogate = torch.min(ratio * gain, ratio.clamp(1 - args.clip, 1 + args.clip) * gain).mean()
-            fit = (agent.values(x) - data["target"][rows]).square().mean(0).sum()
+            fit = (agent.values(x) - data["target"][rows]).square().mean(0)[:learned].sum()
             optimizer.zero_grad()
             (0.5 * fit - surrogate).backward()
             nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)

@@ -58,8 +58,12 @@ def needed(requirements):
 @pytest.fixture(scope="module")
 def lent(tmp_path_factory):
     """A folder with links to what the engine requires and to safety_gymnasium, without all else that is installed."""
-    folder = tmp_path_factory.mktemp("lent")
-    for name in needed(PROJECTS["engine"]["dependencies"]) | {"safety-gymnasium"}:
+    return lend(needed(PROJECTS["engine"]["dependencies"]) | {"safety-gymnasium"}, tmp_path_factory.mktemp("lent"))
+
+
+def lend(names, folder):
+    """The folder, with links to what these distributions have installed."""
+    for name in names:
         package = distribution(name)
         for top in {file.parts[0] for file in package.files or () if not file.parts[0].startswith((".", "__"))}:
             link, target = folder / top, Path(package.locate_file(top))
@@ -167,3 +171,18 @@ def test_it_runs_beside_the_trainer_and_with_stable_baselines3(installed, tmp_pa
     assert result.returncode == 0, result.stderr
     assert "WARN" not in result.stderr  # Gymnasium's word
     assert result.stdout.splitlines() == ["cmaml_engine cmaml_pl", str(len(ENGINE_IDS)), "True"]
+
+
+def test_the_example_trains_on_it_without_the_trainer(installed, lent, tmp_path):
+    """And without a limit, so that its multiplier stays 0."""
+    small = {"num-envs": 8, "num-steps": 50, "episode-steps": 50, "total-steps": 400, "minibatches": 2, "epochs": 1}
+    words = ["example", "--cost-limit=none", *(f"--{name}={value}" for name, value in small.items())]
+    code = f"""
+        import runpy
+        sys.argv = {words}
+        runpy.run_path({str(ROOT / "examples/ppo_lagrangian.py")!r}, run_name="__main__")
+        print("cmaml_engine" in sys.modules, "cmaml_pl" in sys.modules)
+    """
+    line, packages = python(code, installed, lent, lend(needed(["torch"]), tmp_path)).splitlines()
+    assert " lambda 0.00 " in line
+    assert packages == "True False"
