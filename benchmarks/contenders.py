@@ -6,6 +6,7 @@ Each contender is a class. Its object lives in a process of its own, through all
 import math
 import re
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import torch
+from benchmarks.original import original_resets
 from gymnasium.vector import AsyncVectorEnv
 from mujoco.batch import Batch
 from tensordict import TensorDictBase
@@ -147,15 +149,14 @@ class VectorEnv:
 
     def __init__(self, env_id: str, worlds: int, steps: int, *, kind: str) -> None:
         package = import_safety_gymnasium()
-        if kind == "vector_as_is":
-            _restore_resets()
         self.worlds, self._steps = worlds, max(1, steps // SLICES)
         self._env: Any  # neither package tells its types
         if kind == "gymnasium":
             body = env_id.removeprefix("Safety").removesuffix("Velocity-v1")
             self._env = AsyncVectorEnv([partial(gymnasium.make, f"{body}-v4")] * worlds)
         else:
-            self._env = package.vector.make(env_id, num_envs=worlds)
+            with original_resets() if kind == "vector_as_is" else nullcontext():
+                self._env = package.vector.make(env_id, num_envs=worlds)
         self._observation, _ = self._env.reset(seed=0)
         self._policy = Policy(self._observation.shape[-1], self._env.action_space.shape[-1])
 
@@ -170,15 +171,6 @@ class VectorEnv:
     def close(self) -> None:
         """End the workers, whatever they are doing."""
         self._env.close(terminate=True)
-
-
-def _restore_resets() -> None:
-    """Undo the change of Safety-Gymnasium's resets by cmaml_pl's import, in this process and in its later forks."""
-    import safety_gymnasium.world
-    import xmltodict
-    import yaml
-
-    safety_gymnasium.world.xmltodict, safety_gymnasium.world.yaml = xmltodict, yaml
 
 
 class Physics:

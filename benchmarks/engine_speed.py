@@ -22,14 +22,12 @@ The vector environments take about 6 GB of memory, most of it for the skyboxes.
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,6 +42,7 @@ from benchmarks.contenders import (
     Physics,
     VectorEnv,
 )
+from benchmarks.machine import machine
 from benchmarks.running import Running
 from rich.console import Console
 from rich.markup import escape
@@ -195,18 +194,6 @@ def ratio_text(ratio: dict[str, Any] | None) -> str:
     if ratio is None:
         return ""
     return escape(f"{ratio['of_medians']:.3g} [{min(ratio['per_repeat']):.3g}..{max(ratio['per_repeat']):.3g}]")
-
-
-def machine() -> dict[str, Any]:
-    """A description of the machine and of the packages' versions."""
-    packages = ("torch", "torchrl", "mujoco", "numpy", "gymnasium", "safety-gymnasium")
-    return {
-        "cpus": usable_cores(),
-        "processor": platform.processor() or platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{package.replace("-", "_"): version(package) for package in packages},
-    }
 
 
 class OneLineParser(argparse.ArgumentParser):
