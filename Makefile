@@ -75,7 +75,8 @@ build: $(STAMP) ## build dist/*.tar.gz, cmaml_pl's wheel from it, and the wheel 
 
 # Resolved in an environment of its own. Two things are left out: the name of a build (torch==2.13.0+cpu would be the CPU
 # build alone; torch==2.13.0 is any), and the CUDA packages, which not every build needs and torch itself pins.
-lock: ## write requirements.lock from pyproject.toml (use the oldest supported Python: PYTHON=python3.11)
+# The hashes are those of uv's default index, the public one, whatever else pip is told to look at.
+lock: ## write requirements.lock and -hashes.lock from pyproject.toml (use the oldest supported Python: PYTHON=python3.11)
 	@$(check_python)
 	@echo 'Resolving the dependencies in a fresh environment; this takes some minutes.'
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
@@ -84,7 +85,12 @@ lock: ## write requirements.lock from pyproject.toml (use the oldest supported P
 		sed '/^[^#]/,$$d' requirements.lock > "$$tmp/lock" && \
 		"$$tmp/venv/bin/python" -m pip freeze --all --exclude pip --exclude cmaml_pl > "$$tmp/freeze" && \
 		grep -vE '^(nvidia-|cuda-|triton)' "$$tmp/freeze" | sed 's/+.*//' >> "$$tmp/lock" && \
-		cp "$$tmp/lock" requirements.lock
+		"$$tmp/venv/bin/python" -m pip install -qq uv && \
+		{ grep -v '^torch==' "$$tmp/lock"; sed -n 's/^# no-deps: *//p' "$$tmp/lock"; } > "$$tmp/pins" && \
+		sed '/^[^#]/,$$d' requirements-hashes.lock > "$$tmp/hashes" && \
+		"$$tmp/venv/bin/uv" pip compile -q "$$tmp/pins" --python "$$tmp/venv/bin/python" --no-deps --generate-hashes \
+			--no-annotate --no-header >> "$$tmp/hashes" && \
+		cp "$$tmp/lock" requirements.lock && cp "$$tmp/hashes" requirements-hashes.lock
 
 clean: ## remove .venv, caches and builds (runs/ is kept)
 	@rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache

@@ -109,3 +109,17 @@ def test_ci_runs_every_supported_python_and_macos():
     matrix = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["ci"]["strategy"]["matrix"]
     assert matrix["python"] == PYTHONS
     assert "macos-latest" in {entry["os"] for entry in matrix["include"]}
+
+
+def test_the_lock_with_hashes_has_the_versions_of_the_lock_and_a_hash_of_each():
+    """But torch, of which an index may offer its own build. safety-gymnasium stands in the lock's head."""
+    text = (ROOT / "requirements.lock").read_text()
+    pins = re.findall(r"^(?:# no-deps: )?([^#\s]+==\S+)$", text, flags=re.MULTILINE)
+    hashed = (ROOT / "requirements-hashes.lock").read_text().replace("\\\n", "")
+    found = dict(re.findall(r"^([^#\s]+==\S+)((?: +--hash=sha256:[0-9a-f]{64})*)$", hashed, flags=re.MULTILINE))
+
+    def normal(pin):
+        return re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower() + "==" + pin.partition("==")[2]
+
+    assert {normal(pin) for pin in found} == {normal(pin) for pin in pins if not pin.startswith("torch==")}
+    assert all(found.values())
