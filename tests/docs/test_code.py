@@ -26,5 +26,17 @@ def test_python_blocks_run(page, trained, tmp_path, monkeypatch):
             exec(compile(block.code, page, "exec"), names)
 
 
+def test_blocks_that_are_files_are_equal_to_them():
+    found = {}
+    for page in PAGES:
+        for block in blocks(read(page)):
+            name = re.match(r"it is (\S+\.\w+),", block.excuse)
+            if name:
+                found[name[1]] = block.code
+    assert {"examples/own_robot/drone.py", "examples/own_robot/drone.yaml"} <= found.keys()
+    for name, code in found.items():
+        assert code == read(name), f"a page shows {name} as it was"
+
+
 def test_the_readmes_and_the_tutorials_examples_are_run():
     assert [block.excuse for page in ("README.md", "docs/tutorial.md") for block in RUNS[page]] == ["", ""]

@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.commands import cmaml
+from tests.commands import cmaml, run, started
+from tests.docs.reading import blocks, read
 from tests.integration.runs import DISABLED, lines
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own_robot"
+MANUAL = "docs/own_environment.md"
 TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=10", "tasks.test=2", "rollout.workers=1"]
 
 
@@ -29,6 +31,17 @@ def test_it_trains_resumes_adapts_and_is_exported(here):
     assert "no pictures of paths" in printed
     assert len(lines(here / "runs/drone/a/evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
     assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here, anew=True)
+
+
+def test_the_docs_check_finds_no_fault_in_it_and_finds_one_that_is_put_there(here):
+    (check,) = (block.code for block in blocks(read(MANUAL)) if "check_task_env(env, [config" in block.code)
+    (here / "check.py").write_text(check)
+    assert run("check", cwd=here) == ""
+    drone = here / "drone.py"
+    drone.write_text(drone.read_text().replace("before = self.position[0]", "before = np.nan"))
+    with started("check", cwd=here) as begun:
+        assert begun.process.wait(300) == 1
+        assert "cannot be trained on yet: 'reward' of a step has numbers that are not finite" in begun.printed
 
 
 def test_the_docs_say_how_little_it_takes():
