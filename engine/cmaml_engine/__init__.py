@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 __version__ = version("cmaml_engine")
 
+OFFERED = ("ENGINE_IDS", "as_sb3", "make_sb3_vec", "make_vec", "register_envs")
+"""The names above."""
+
 
 def __getattr__(name: str) -> Any:
     """What `envs` has, imported when it is used."""
     return getattr(envs, name)
+
+
+def __dir__() -> list[str]:
+    """What an interpreter completes."""
+    return sorted({*globals(), *OFFERED})

@@ -132,6 +132,7 @@ def test_it_runs_alone_with_what_it_requires(wheel, installed, lent):
             from cmaml_engine import NavigationEnv
         except ImportError as error:
             print(error)
+        print({{"make_vec", "ENGINE_IDS", "UserError"}} <= set(dir(cmaml_engine)), "NavigationEnv" in dir(cmaml_engine))
         print(*(name for name in sys.modules if name.startswith("cmaml_engine")))
     """
     *printed, loaded = python(code, installed, lent).splitlines()
@@ -144,6 +145,7 @@ def test_it_runs_alone_with_what_it_requires(wheel, installed, lent):
         "NavigationEnv belongs to the trainer, and is not in the engine's own distribution: install cmaml_pl, and "
         "write `from cmaml_pl.envs import NavigationEnv`."
     )
+    assert printed[7] == "True False"
     assert set(loaded.split()) == modules(wheel) - {"cmaml_engine.envs.sb3"}
 
 
