@@ -30,5 +30,4 @@ class RewardCritic(CriticRegression):
 
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The reward-to-go; see CriticRegression."""
-        estimator, reward = module.estimator, rollout["next", "reward"]
-        return reward_to_go(self.critic(module), states, reward, gamma=estimator.gamma, lmbda=estimator.target_lmbda)
+        return reward_to_go(self.critic(module), states, rollout["next", "reward"], gamma=module.estimator.gamma)

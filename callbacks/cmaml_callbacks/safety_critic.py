@@ -27,8 +27,7 @@ class SafetyCritic(CriticRegression):
 
     def target(self, module: CMAML, rollout: TensorDict, states: Transitions) -> Tensor:
         """The cost-to-go; see CriticRegression."""
-        cost, critic, estimator = rollout["next", "cost"], self.critic(module), module.estimator
-        return cost_to_go(states, cost, gamma=estimator.cost_gamma, critic=critic, lmbda=estimator.target_lmbda)
+        return cost_to_go(states, rollout["next", "cost"], gamma=module.estimator.cost_gamma)
 
     def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
         """See CriticRegression; the result also has "episode_cost", which the fitted critic predicts."""

@@ -146,13 +146,12 @@ def _build_exploration(config: Config) -> Exploration | None:
 
 
 def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEstimator:
-    """The policy and its critics with their first weights; V_r reads `told` numbers more, and V_C one or two."""
+    """The policy and its critics with their first weights; V_r reads `told` numbers more, and V_C the time left."""
     observation_size, action_size = env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]
     actor = _build_actor(config, observation_size, action_size)
-    sizes = {"reward_critic": observation_size + told, "safety_critic": observation_size + 1 + config.critic.last_cost}
     reward_critic, safety_critic = (
         ValueNetwork(size, hidden=config.critic.hidden, generator=derive_generator(config.seed, name))
-        for name, size in sizes.items()
+        for name, size in (("reward_critic", observation_size + told), ("safety_critic", observation_size + 1))
     )
     return AdvantageEstimator(
         actor,
@@ -166,8 +165,6 @@ def _build_estimator(config: Config, env: TaskEnv, *, told: int) -> AdvantageEst
         limit_discount=config.inner.cost_limit_discount,
         safety_by_critic=config.safety.critic,
         told=told,
-        last_cost=config.critic.last_cost,
-        target_lmbda=config.critic.target_lambda,
     )
 
 

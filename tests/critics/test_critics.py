@@ -1,13 +1,6 @@
 import torch
 
-from cmaml_pl.critics.estimation import (
-    Transitions,
-    advantages,
-    cost_to_go,
-    reward_to_go,
-    with_last_cost,
-    within_episode,
-)
+from cmaml_pl.critics.estimation import Transitions, advantages, cost_to_go, reward_to_go, within_episode
 from cmaml_pl.critics.fitting import explained_variance, fit_critic
 from cmaml_pl.math.advantages import episode_cost_from_values
 from cmaml_pl.nets.networks import NoValue, ValueNetwork
@@ -126,31 +119,6 @@ def test_the_time_that_is_left_and_the_end_of_the_episode_are_in_what_the_safety
     assert seen.next_features[0, 0, :, -1].tolist() == [0.75, 0.5, 0.25, 0.75, 0.5, 0.25]
     assert torch.equal(seen.features[..., :-1], states.features)
     assert torch.equal(seen.terminated, states.done)
-
-
-def test_a_critic_that_is_told_the_last_cost_knows_nothing_of_the_episode_before():
-    states = chain(tasks=1, envs=1, time=5)
-    states.done[0, 0, 2] = True
-    cost = torch.arange(1.0, 6.0).reshape(1, 1, 5, 1)
-    seen = with_last_cost(states, cost)
-    assert seen.features[0, 0, :, -1].tolist() == [0, 1, 2, 0, 4]
-    assert seen.next_features[0, 0, :, -1].tolist() == [1, 2, 3, 4, 5]
-    assert torch.equal(seen.features[..., :-1], states.features)
-
-
-def test_the_lambda_return_of_the_cost_is_a_mean_of_returns_that_the_critic_continues():
-    """lambda 0 looks one step ahead, lambda 1 to the end; between, the weights are (1 - l) l^(n - 1)."""
-    states = within_episode(chain(tasks=1, envs=1, time=3), horizon=3)
-    states.done[0, 0, 2] = True
-    cost = torch.tensor([2.0, 3.0, 5.0]).reshape(1, 1, 3, 1)
-    critic = ValueNetwork(states.features.shape[-1], hidden=[4], generator=torch.Generator().manual_seed(0))
-    v1, v2 = (float(critic(states.next_features)[0, 0, t, 0].detach()) for t in (0, 1))
-    ahead = [2 + 0.9 * v1, 2 + 0.9 * 3 + 0.81 * v2, 2 + 0.9 * 3 + 0.81 * 5]
-    for lmbda in (0.0, 0.7, 1.0):
-        weights = [1 - lmbda, (1 - lmbda) * lmbda, lmbda**2]
-        expected = sum(weight * value for weight, value in zip(weights, ahead, strict=True))
-        found = cost_to_go(states, cost, gamma=0.9, critic=critic, lmbda=lmbda)[0, 0, 0, 0]
-        torch.testing.assert_close(float(found), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_critic_that_knows_the_time_predicts_what_an_episode_costs():

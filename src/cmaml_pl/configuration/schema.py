@@ -88,8 +88,6 @@ class CriticConfig:
     gamma: float = bounded(0.99, low=0, high=1)  # discount of the reward (OmniSafe)
     cost_gamma: float = bounded(0.99, low=0, high=1)  # discount of the cost (OmniSafe)
     gae_lambda: float = bounded(0.95, low=0, high=1)  # (OmniSafe)
-    target_lambda: float = bounded(1.0, low=0, high=1)  # of the returns that the critics are fitted to; 1: plain sums
-    last_cost: bool = False  # whether the safety critic is told what the last step cost
     ridge: float = bounded(0.03, above=0)  # penalty of each task's linear correction; chosen, not tuned
     lr: float = bounded(1.0e-3, above=0)  # Adam (OmniSafe)
     passes: int = bounded(2, low=1)  # over a meta-iteration's data; with 10 (OmniSafe) V_C overfits to its tasks

@@ -60,21 +60,6 @@ def within_episode(states: Transitions, horizon: int) -> Transitions:
     return replace(append(states, left, left - 1.0 / horizon), terminated=states.done)
 
 
-def with_last_cost(states: Transitions, cost: Tensor) -> Transitions:
-    """The transitions of a critic that is told what the last step cost, which is 0 where an episode starts.
-
-    A robot that was in a hazard is likely to be there still. Its sensors may tell as much only by the exact value of
-    one of many readings, which a critic learns slowly.
-
-    Args:
-        states: the transitions of a rollout that begins with an episode.
-        cost: of each step, (tasks, envs, time, 1).
-    """
-    before = torch.zeros_like(cost)
-    before[..., 1:, :] = cost[..., :-1, :].masked_fill(states.done[..., :-1, :], 0.0)
-    return append(states, before, cost)
-
-
 @torch.no_grad()
 def advantages(
     critic: ValueNetwork | NoValue,
@@ -111,30 +96,20 @@ def advantages(
 
 
 @torch.no_grad()
-def reward_to_go(
-    critic: ValueNetwork, states: Transitions, reward: Tensor, *, gamma: float, lmbda: float = 1.0
-) -> Tensor:
-    """Discounted sum of rewards, (tasks, envs, time, 1); beyond a time limit `critic` estimates the rest of the sum.
-
-    With `lmbda` below 1 it is the lambda-return, in which `critic` estimates more of the sum the further ahead it is
-    (Sutton & Barto 2018, section 12.1). That has less noise, and the critic's error in it.
-    """
+def reward_to_go(critic: ValueNetwork, states: Transitions, reward: Tensor, *, gamma: float) -> Tensor:
+    """Discounted sum of rewards, (tasks, envs, time, 1); beyond a time limit `critic` estimates the rest of the sum."""
     value, next_value = critic(states.features), critic(states.next_features)
-    beyond = gae(reward, value, next_value, states.done, states.terminated, gamma=gamma, lmbda=lmbda)
+    beyond = gae(reward, value, next_value, states.done, states.terminated, gamma=gamma, lmbda=1.0)
     result: Tensor = beyond + value
     return result
 
 
 @torch.no_grad()
-def cost_to_go(
-    states: Transitions, cost: Tensor, *, gamma: float, critic: ValueNetwork | None = None, lmbda: float = 1.0
-) -> Tensor:
-    """Discounted sum of the costs left in the episode, (tasks, envs, time, 1); with `lmbda` as in `reward_to_go`.
+def cost_to_go(states: Transitions, cost: Tensor, *, gamma: float) -> Tensor:
+    """Discounted sum of the costs left in the episode, (tasks, envs, time, 1).
 
     `states` must end with the episode, see `within_episode`. With a bootstrap at the time limit, V_C(s_0) would also
     count costs after the end of the episode; on nav2d, whose episodes are short, it would be four times the real cost.
     """
-    if critic is None or lmbda == 1.0:
-        nothing = torch.zeros_like(cost)
-        return gae(cost, nothing, nothing, states.done, states.terminated, gamma=gamma, lmbda=1.0)
-    return reward_to_go(critic, states, cost, gamma=gamma, lmbda=lmbda)
+    nothing = torch.zeros_like(cost)
+    return gae(cost, nothing, nothing, states.done, states.terminated, gamma=gamma, lmbda=1.0)

@@ -9,15 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from cmaml_pl.critics.estimation import (
-    Transitions,
-    advantages,
-    append,
-    cost_to_go,
-    read_transitions,
-    with_last_cost,
-    within_episode,
-)
+from cmaml_pl.critics.estimation import Transitions, advantages, append, cost_to_go, read_transitions, within_episode
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.math.advantages import mean_episode_sum, spread, standardise
@@ -123,8 +115,6 @@ class AdvantageEstimator:
         safety_by_critic: whether A_C of the safety term is that of the safety critic.
         told: how many numbers V_r is told of informed tasks, see Exploration: what is hidden, which are the first of
             their offsets, and a 1. Of other tasks these numbers are 0. 0 if no task is ever informed.
-        last_cost: whether V_C is told what the last step cost.
-        target_lmbda: lambda of the returns that the critics are fitted to.
     """
 
     actor: Actor
@@ -138,8 +128,6 @@ class AdvantageEstimator:
     limit_discount: float = 1.0
     safety_by_critic: bool = True
     told: int = 0
-    last_cost: bool = False
-    target_lmbda: float = 1.0
 
     def transitions(self, rollout: TensorDictBase) -> Transitions:
         """The states of a rollout [tasks, envs, time], normalised as for the actor."""
@@ -160,12 +148,8 @@ class AdvantageEstimator:
         return append(states, told, told)
 
     def cost_transitions(self, rollout: TensorDictBase) -> Transitions:
-        """The same as V_C sees them, see `within_episode` and `with_last_cost`."""
-        return self._within(self.transitions(rollout), rollout)
-
-    def _within(self, states: Transitions, rollout: TensorDictBase) -> Transitions:
-        within = within_episode(states, self.horizon)
-        return with_last_cost(within, rollout["next", "cost"]) if self.last_cost else within
+        """The same as V_C sees them, see `within_episode`."""
+        return within_episode(self.transitions(rollout), self.horizon)
 
     def task_data(
         self,
@@ -183,7 +167,7 @@ class AdvantageEstimator:
             threads: one may take the reward while another one takes the cost.
         """
         states, after = self.transitions(rollout), rollout["next"]
-        within, estimate = self._within(states, rollout), partial(advantages, lmbda=self.lmbda, ridge=self.ridge)
+        within, estimate = within_episode(states, self.horizon), partial(advantages, lmbda=self.lmbda, ridge=self.ridge)
         reward_advantage, cost_advantage = threads.each(
             partial(estimate, self.reward_critic, self._tell(states, rollout), after["reward"], gamma=self.gamma),
             partial(estimate, self.safety_critic, within, after["cost"], gamma=self.cost_gamma),
