@@ -5,6 +5,7 @@ import time
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from cmaml_pl import envs
@@ -69,7 +70,7 @@ class Example:
         sizes = (env.single_observation_space.shape[0], env.single_action_space.shape[0])
         self.updating, self._agent = 0.0, self._example.Agent(*sizes)
         self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=self._args.learning_rate, eps=1e-5)
-        self._episode = torch.zeros(env.num_envs, 2, dtype=torch.float64).numpy()
+        self._episode = np.zeros((env.num_envs, 2))
         self._observation, _ = env.reset(seed=0)
 
     def train(self, steps: int) -> None:

@@ -7,7 +7,7 @@ needs no MkDocs itself.
 import re
 from typing import Any
 
-from website.settings import REGISTRIES
+from cmaml_pl.configuration.registry import REGISTRIES
 
 MARK = re.compile(r"<!-- every class of (\w+) -->")
 """Names a section of the configuration."""

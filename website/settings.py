@@ -17,11 +17,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS, TASK_FAMILIES, Registry
+from cmaml_pl.configuration.registry import REGISTRIES, Registry
 from cmaml_pl.configuration.schema import Config
 
 MARK = "<!-- every key -->"
-REGISTRIES = {"tasks": TASK_FAMILIES, "inner": INNER_METHODS, "outer": OUTER_METHODS, "deployment": DEPLOYMENTS}
 
 
 @dataclasses.dataclass(frozen=True)

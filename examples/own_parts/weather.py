@@ -37,5 +37,5 @@ class Weather(TaskFamily):
             horizon=horizon,
             num_workers=workers,
             reveal=self.reveal,
-            options={"wind": 0.0},
+            options={"wind": 0.0},  # what the first world is made with; a task's wind replaces it
         )

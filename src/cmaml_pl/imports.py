@@ -22,8 +22,8 @@ def find_here() -> None:
         sys.path.append(here)
 
 
-LIBRARIES = ("cmaml_pl", "gymnasium", "torchrl", "tensordict", "torch", "numpy", "importlib")
-"""Packages whose lines are not where the user's code went wrong."""
+LIBRARIES = {"cmaml_pl", "gymnasium", "torchrl", "tensordict", "torch", "numpy", *sys.stdlib_module_names}
+"""Modules whose lines are not where the user's code went wrong."""
 
 
 def users_line(error: BaseException) -> tuple[str, int] | None:

@@ -11,12 +11,9 @@ from typing import Any
 
 from cmaml_pl.configuration.loading import arms, experiments, studies, sweeps
 from cmaml_pl.configuration.merging import flatten
-from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
-
-REGISTRIES = {"tasks": TASK_FAMILIES, "inner": INNER_METHODS, "outer": OUTER_METHODS, "deployment": DEPLOYMENTS}
-"""Section -> what it chooses from."""
 
 VERB_WORDS = {
     "train": "$keys",

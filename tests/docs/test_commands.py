@@ -5,10 +5,11 @@ import shlex
 
 import pytest
 from tests.docs.reading import ROOT, TAUGHT, commands, read, spans
-from website.settings import REGISTRIES, keys_of
+from website.settings import keys_of
 
 from cmaml_pl.cli import VERBS
 from cmaml_pl.configuration.loading import arms, experiments, load_experiment, sweeps
+from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from tests.docs.reading import DOCS, read
 from website.classes import on_page_markdown
-from website.settings import REGISTRIES
 
 from cmaml_pl import envs
+from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.imports import import_object
 
 KINDS = {kind for registry in REGISTRIES.values() for kind in registry.own.values()}

@@ -6,9 +6,10 @@ import re
 import pytest
 from omegaconf import OmegaConf
 from tests.docs.reading import read
-from website.settings import MARK, REGISTRIES, common, keys_of, on_page_markdown, reference
+from website.settings import MARK, common, keys_of, on_page_markdown, reference
 
 from cmaml_pl.bounds import bounded
+from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 
 CLASSES = [(section, name) for section, registry in REGISTRIES.items() for name in registry.own]

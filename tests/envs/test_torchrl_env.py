@@ -1,5 +1,6 @@
 """TorchRL environments of a user's own as one batch of worlds."""
 
+import json
 from typing import Any
 
 import pytest
@@ -193,8 +194,11 @@ class Spoilt(PointMass):
         return super()._reset() if self.fault != "reset" else 1 / 0
 
     def _step(self, tensordict):
-        longer = {"observation": torch.zeros(5)} if self.fault == "longer" else {}
-        return super()._step(tensordict).update(longer).exclude(self.fault or "")
+        if self.fault == "parse":
+            json.loads("no JSON")  # fails in a file of the standard library
+        size = {"longer": 5, "grad": 2}.get(self.fault)
+        other = {"observation": torch.zeros(size, requires_grad=self.fault == "grad")} if size else {}
+        return super()._step(tensordict).update(other).exclude(self.fault or "")
 
 
 def words(step):
@@ -212,6 +216,8 @@ WHO = r"tasks\.make is '.*Spoilt', whose"
     ("fault", "cost", "message"),
     [
         ("reset", "cost", rf"{WHO} _reset fails: ZeroDivisionError: .* \(test_torchrl_env.py, line \d+\)\."),
+        ("parse", "cost", rf"{WHO} _step fails: JSONDecodeError: .* \(test_torchrl_env.py, line \d+\)\."),
+        ("grad", "cost", rf"{WHO} _step \(test_torchrl_env.py, line \d+\) gives the observation tensor"),
         ("longer", "cost", rf"{WHO} _step \(test_torchrl_env.py, line \d+\) gives an observation of shape \(5,\), but"),
         ("reward", "cost", rf"{WHO} _step \(test_torchrl_env.py, .*\) does not do what TorchRL needs: "),
         (None, f"{__name__}:words", r"tasks\.cost_key is '.*:words', which gives 'high'; a number is needed"),

@@ -155,3 +155,5 @@ TASK_FAMILIES = Registry(
         "torchrl": TorchRLFamily,
     },
 )
+REGISTRIES = {"tasks": TASK_FAMILIES, "inner": INNER_METHODS, "outer": OUTER_METHODS, "deployment": DEPLOYMENTS}
+"""Section of the configuration -> what it chooses from."""

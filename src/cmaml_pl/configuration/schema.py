@@ -100,7 +100,7 @@ class SafetyConfig:
     """The safety term of the outer update, w(eta) grad E[log pi A_C], and its multiplier eta."""
 
     eta: float = bounded(0.0, low=0)  # first value
-    eta_lr: float = bounded(0.02, low=0)  # per unit of episode cost, tuned on point_goal; 0 keeps eta as it is
+    eta_lr: float = bounded(0.02, low=0)  # per unit of episode cost; chosen, not tuned; 0 keeps eta as it is
     eta_max: float = bounded(2.0, low=0)  # largest eta; at 16 a policy on PointGoal1 stopped moving
     critic: bool = True  # false: A_C of the term is the cost that follows, and eta follows measured costs
     weighting: str = bounded("ratio", choices=WEIGHTS)  # w(eta) = eta / (1 + eta), or "raw": eta

@@ -44,7 +44,7 @@ class Faults:
         """
         try:
             found = np.asarray(observation, np.float32)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             raise self.given(method, f"gives the observation {reprlib.repr(observation)}; numbers are needed") from None
         if found.shape != (size,):
             raise self.given(method, f"gives an observation of shape {found.shape}, but its space has {(size,)}")
@@ -85,6 +85,8 @@ def cost_function(key: str, path: str) -> Callable[..., float]:
 
 def _number(value: Any) -> float | None:
     """A number, or an array or tensor of one, as a number; None for anything else."""
+    if isinstance(value, str | bytes):
+        return None
     try:
         return float(value.item() if hasattr(value, "item") else value)
     except (TypeError, ValueError, RuntimeError):

@@ -31,7 +31,7 @@ class TorchRLEnv(WorkerEnv):
     do environments that draw from torch's global random numbers.
 
     Args:
-        make: MODULE:NAME of a class or function that gives an environment with batch size [].
+        make: MODULE:NAME of what gives an environment with batch size [], see TorchRLFamily.
         num_tasks: number of rows of the batch.
         num_envs: number of worlds of each task.
         horizon: steps after which an episode is truncated.

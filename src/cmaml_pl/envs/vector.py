@@ -241,7 +241,7 @@ class EngineVectorEnv(VectorEnv):
             except NoRendererError as error:
                 raise UserError(f"this machine cannot draw: {error}.") from None
             # registered after MuJoCo's own end of OpenGL, and so called before it, where nobody has called `close`
-            atexit.register(_close, weakref.ref(self))
+            self._resources.callback(atexit.unregister, atexit.register(partial(_close, weakref.ref(self))))
         positions = {name: xy[0] for name, xy in self._worlds.named_positions().items()}
         return self._painter.frame(self._worlds.physics.geometry(0), positions)
 

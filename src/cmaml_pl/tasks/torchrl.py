@@ -12,8 +12,8 @@ class TorchRLFamily(ParametersFamily):
     """Any single TorchRL environment with vectors of observations and actions; each task has its own parameters of it.
 
     Attributes:
-        make: MODULE:NAME of a class or function that is called with the task's parameters and the options as keywords,
-            and gives an environment with batch size [].
+        make: MODULE:NAME of a class, or of a function with a return annotation, that is called with the task's
+            parameters and the options as keywords, and gives an environment with batch size [].
         observation_key: key of the observation, nested by dots.
         cost_key: key of a step's cost beside its reward, nested by dots, or MODULE:FUNCTION, a function step -> cost,
             where `step` is the step's tensordict; null if nothing costs.
