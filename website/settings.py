@@ -148,7 +148,7 @@ def reference() -> str:
 
 def _classes(section: str, registry: Registry) -> Iterator[str]:
     """What all classes of a registry share, and then what each adds or changes."""
-    choice = registry.key.removeprefix(f"{section}.")
+    choice = registry.selector
     keys = {name: keys_of(kind()) for name, kind in registry.own.items()}
     shared = common(keys.values(), without=choice)
     yield f"`{registry.key}` chooses one of {', '.join(f'`{name}`' for name in keys)}. These keys are the same in all:"

@@ -11,19 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 from cmaml_pl.bounds import check_bounds
 from cmaml_pl.configuration.checks import check_together
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
-from cmaml_pl.configuration.registry import DEPLOYMENTS, INNER_METHODS, OUTER_METHODS, TASK_FAMILIES
+from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
-
-SECTIONS: Mapping[str, tuple[str, Mapping[str, type[Any]]]] = {
-    "tasks": ("family", TASK_FAMILIES),
-    "inner": ("method", INNER_METHODS),
-    "outer": ("method", OUTER_METHODS),
-    "deployment": ("method", DEPLOYMENTS),
-}
-"""Section -> (key, registry), for sections whose fields depend on the value of one of their keys.
-
-The value of that key is a name in the registry."""
 
 RENAMED = {
     f"inner.{name}": f"inner.trust_region.{name}"
@@ -134,21 +124,21 @@ def _rename(layer: DictConfig) -> None:
 def _schema_for(changes: DictConfig) -> DictConfig:
     """Every key that `changes` may set, with its type and default.
 
-    The keys of the sections in SECTIONS are those of the family and of the methods that `changes` names.
+    The keys of the sections in REGISTRIES are those of the family and of the methods that `changes` names.
     """
     schema = writable(OmegaConf.structured(Config))
-    for section, (selector, registry) in SECTIONS.items():
-        values = changes.get(section)
+    for section, registry in REGISTRIES.items():
+        values, selector = changes.get(section), registry.selector
         given = isinstance(values, DictConfig) and selector in values
-        name = find_value(changes if given else schema, f"{section}.{selector}")
+        name = find_value(changes if given else schema, registry.key)
         if name not in registry:
             known = ", ".join(registry)
-            raise UserError(f"{section}.{selector} is {name!r}, but must be one of {known}, or your own MODULE:CLASS.")
+            raise UserError(f"{registry.key} is {name!r}, but must be one of {known}, or your own MODULE:CLASS.")
         try:
             schema[section] = writable(OmegaConf.structured(registry[name]))
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{section}.{selector} is {name!r}, whose fields cannot be keys: {reason}") from None
+            raise UserError(f"{registry.key} is {name!r}, whose fields cannot be keys: {reason}") from None
     _check_sections(schema, changes)
     return schema
 
@@ -169,8 +159,8 @@ def _drop_keys_of_other_methods(written: DictConfig, layer: DictConfig) -> None:
     Without this, `exp=nav2d inner.method=cpo` would fail, because nav2d.yaml sets `inner.multiplier_kp`, which CPO does
     not have. A key that neither of the two has is kept, so that a typo in a file is still an error.
     """
-    for section, (selector, registry) in SECTIONS.items():
-        values, chosen = written.get(section), find_value(layer, f"{section}.{selector}")
+    for section, registry in REGISTRIES.items():
+        values, chosen, selector = written.get(section), find_value(layer, registry.key), registry.selector
         if not isinstance(values, DictConfig):
             continue
         name = values.get(selector, getattr(getattr(Config(), section), selector))

@@ -68,6 +68,11 @@ class Registry(Mapping[str, type[Any]]):
     def __init__(self, key: str, kind: type[Any], group: str, own: Mapping[str, type[Any]]) -> None:
         self.key, self.kind, self.group, self.own = key, kind, group, own
 
+    @property
+    def selector(self) -> str:
+        """The name of `key` within its section."""
+        return self.key.partition(".")[2]
+
     def __iter__(self) -> Iterator[str]:
         yield from self.own
         yield from _offered(self.group)
