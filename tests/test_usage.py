@@ -6,7 +6,7 @@ import pytest
 
 from cmaml_pl.cli import VERBS
 from cmaml_pl.errors import UserError
-from cmaml_pl.usage import VERB_WORDS, completion_script
+from cmaml_pl.usage import CONFIGURED, VERB_KEYS, completion_script
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,8 @@ _cmaml; echo "${{COMPREPLY[@]-}}"
         ("cmaml config tasks.env", ["tasks.env_id="]),
         ("cmaml train inner.method=f", ["focops"]),
         ("cmaml export c", ["ckpt="]),
+        ("cmaml evaluate q", ["quiet="]),
+        ("cmaml completion ", ["bash", "zsh"]),
         ("cmaml train run.resume=", []),  # where bash looks for a file
         ("cmaml help ", []),
     ],
@@ -52,7 +54,7 @@ def test_bash_completes_verbs_keys_and_names(complete, line, offered):
 
 
 def test_each_verb_is_completed_and_another_shell_is_refused():
-    assert set(VERB_WORDS) == set(VERBS) - {"help"}
+    assert {*VERB_KEYS, *CONFIGURED} == set(VERBS) - {"help", "completion"}
     assert "bashcompinit" in completion_script("zsh", VERBS)
     with pytest.raises(UserError, match="takes the name of a shell, bash or zsh, not 'fish'"):
         completion_script("fish", VERBS)

@@ -35,7 +35,7 @@ from cmaml_pl.studies.stops import REQUEUED_BY_STUDY
 from cmaml_pl.tracking.keys import require_wandb_key
 from cmaml_pl.tracking.sweeps import become_agent, create_sweep
 from cmaml_pl.tracking.wandb_logger import find_wandb_logger
-from cmaml_pl.usage import completion_script, overview, verb_help
+from cmaml_pl.usage import VERB_KEYS, completion_script, overview, verb_help
 
 console = Console(highlight=False)
 
@@ -172,8 +172,7 @@ def evaluate(overrides: Sequence[str]) -> Path:
     """
     deployment = [item for item in overrides if item.startswith("deployment.")]
     others = [item for item in overrides if item not in deployment]
-    known = ("run", "steps", "out", "split", "quiet", "deployment.method")
-    run, steps, out, split, quiet, _ = _values("evaluate", others, known)
+    run, steps, out, split, quiet, _ = _values("evaluate", others)
     if not run:
         raise UserError(
             "evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K, out=FOLDER and split=validation."
@@ -219,7 +218,7 @@ def sweep(overrides: Sequence[str]) -> None:
 
 def agent(overrides: Sequence[str]) -> None:
     """Run trials of a W&B sweep, sweep=ENTITY/PROJECT/ID, until it ends or until count=N trials are done."""
-    path, count = _values("agent", overrides, ("sweep", "count"))
+    path, count = _values("agent", overrides)
     if not re.fullmatch(r"[^/]+/[^/]+/[^/]+", str(path)):
         raise UserError("agent takes sweep=ENTITY/PROJECT/ID, as `make sweep` prints it, and count=N.")
     if count is not None and (type(count) is not int or count < 1):
@@ -230,7 +229,7 @@ def agent(overrides: Sequence[str]) -> None:
 
 def export(overrides: Sequence[str]) -> None:
     """Write the policy of a checkpoint as safetensors with JSON and as ONNX: ckpt=PATH [out=FOLDER]."""
-    checkpoint, out = _values("export", overrides, ("ckpt", "out"))
+    checkpoint, out = _values("export", overrides)
     if not checkpoint:
         raise UserError("export takes ckpt=PATH, a checkpoint or a run folder, and out=FOLDER.")
     try:
@@ -254,13 +253,13 @@ VERBS: Mapping[str, Callable[[Sequence[str]], object]] = {
 }
 
 
-def _values(verb: str, overrides: Sequence[str], known: Sequence[str]) -> list[Any]:
-    """The value of each key in `known`, in that order; None for a key that the overrides do not set.
+def _values(verb: str, overrides: Sequence[str]) -> list[Any]:
+    """The value of each key of a verb, in the order of VERB_KEYS; None for a key that the overrides do not set.
 
     Raises:
-        UserError: an override has a key that is not in `known`.
+        UserError: an override has a key that the verb does not take.
     """
-    request = parse_overrides(overrides)
+    request, known = parse_overrides(overrides), VERB_KEYS[verb]
     for key in map(str, request):
         if key not in known:
             raise UserError(f"{verb} has no key {key}.{did_you_mean(key, known)} It takes {', '.join(known)}.")

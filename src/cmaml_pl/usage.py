@@ -14,18 +14,18 @@ from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
+from cmaml_pl.studies.run import KEYS
 
-VERB_WORDS = {
-    "train": "$keys",
-    "config": "$keys",
-    "sweep": "$keys",
-    "study": "study= arms= seeds= steps= jobs= part= scale= out= $keys",
-    "evaluate": "run= steps= out= split= quiet= deployment.method=",
-    "agent": "sweep= count=",
-    "export": "ckpt= out=",
-    "completion": "bash zsh",
+VERB_KEYS: dict[str, tuple[str, ...]] = {
+    "study": KEYS,
+    "evaluate": ("run", "steps", "out", "split", "quiet", "deployment.method"),
+    "agent": ("sweep", "count"),
+    "export": ("ckpt", "out"),
 }
-"""Verb -> the words that may follow it; $keys are those of the configuration."""
+"""Verb -> its own keys."""
+
+CONFIGURED = ("train", "config", "sweep", "study")
+"""Verbs that take the keys of the configuration."""
 
 SHELLS = {
     "bash": ("", "-o default"),
@@ -126,10 +126,17 @@ def completion_script(shell: str, verbs: Iterable[str]) -> str:
         '"sweep exp="*': " ".join(sweeps()),
         **{f'*" {key}="*': " ".join(names) for key, names in named.items()},
         "*=*": "",
-        **{f'"{verb} "*': known for verb, known in VERB_WORDS.items()},
+        '"completion "*': " ".join(SHELLS),
+        **{f'"{verb} "*': _words(verb) for verb in verbs},
     }
     cases = "\n        ".join(f'{pattern}) words="{known}" ;;' for pattern, known in words.items())
     return SCRIPT.format(first=first, options=options, cases=cases, keys=" ".join(f"{key}=" for key in all_keys()))
+
+
+def _words(verb: str) -> str:
+    """The keys that may follow a verb, as the script writes them; $keys are those of the configuration."""
+    own = [f"{key}=" for key in VERB_KEYS.get(verb, ())]
+    return " ".join([*own, *(["$keys"] if verb in CONFIGURED else [])])
 
 
 def all_keys() -> list[str]:
