@@ -126,8 +126,8 @@ def completion_script(shell: str, verbs: Iterable[str]) -> str:
         '"sweep exp="*': " ".join(sweeps()),
         **{f'*" {key}="*': " ".join(names) for key, names in named.items()},
         "*=*": "",
-        '"completion "*': " ".join(SHELLS),
         **{f'"{verb} "*': _words(verb) for verb in verbs},
+        '"completion "*': " ".join(SHELLS),
     }
     cases = "\n        ".join(f'{pattern}) words="{known}" ;;' for pattern, known in words.items())
     return SCRIPT.format(first=first, options=options, cases=cases, keys=" ".join(f"{key}=" for key in all_keys()))
