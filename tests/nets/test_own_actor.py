@@ -149,10 +149,10 @@ class Recurrent(Plain):
         ("torch.nn:Identity", {}, r"but it has no parameters"),
         ("torch.nn:LSTM", {}, r"it has a recurrent layer, LSTM, and no attribute state_size: give it one"),
         (f"{__name__}:Recurrent", {}, r"policy\.actor is '.*Recurrent', but it has a recurrent layer, GRU, and no"),
-        (f"{__name__}:Odd", {"way": "single"}, r"its forward must give a tuple of .* here \(5, 2\), and their st"),
-        (f"{__name__}:Odd", {"way": "shape"}, r"its forward must give a tuple"),
+        (f"{__name__}:Odd", {"way": "single"}, r"its forward must give a pair, .* here \(5, 2\), and their standard"),
+        (f"{__name__}:Odd", {"way": "shape"}, r"its forward must give a pair"),
         (f"{__name__}:Odd", {"way": "negative"}, r"or its standard deviations are not positive"),
-        (f"{__name__}:Odd", {"way": "mixed"}, r"depends on the other observations of the batch"),
+        (f"{__name__}:Odd", {"way": "mixed"}, r"an observation depends on the other observations of the batch"),
         (f"{__name__}:Odd", {"way": "chance"}, r"on the other observations of the batch, or on chance"),
     ],
 )

@@ -240,9 +240,9 @@ def _find_wrong_result(actor: OwnActor, action_size: int, x: Tensor, *state: Ten
     given, shape = actor.network(x, *state), (len(x), action_size)
     shapes = [part.shape for part in given if isinstance(part, Tensor)] if isinstance(given, tuple) else []
     if shapes not in [[shape, scale, *(old.shape for old in state)] for scale in (shape, shape[1:])]:
-        wanted = f"the actions' means, here {shape}, and their standard deviations"
+        wanted = f"{'triple' if state else 'pair'}, the actions' means, here {shape}, and their standard deviations"
         more = "".join(f", and the new state, here {tuple(old.shape)}" for old in state)
-        return f"its forward must give a tuple of {wanted}{more}"
+        return f"its forward must give a {wanted}{more}"
     loc, scale, *new_state = given
     whole = torch.cat([loc, scale.expand_as(loc), *new_state], dim=1)
     if not (whole.isfinite().all() and (scale > 0).all()):
