@@ -92,6 +92,10 @@ OPTIONS = {
         *("policy.actor=tests.integration.test_accelerator:Shifted", "policy.context=0"),
         *("inner.trust_region.parameters=head", "outer.method=fomaml_trpo", "outer.log_std=false"),
     ],
+    "a network that remembers": [
+        *("policy.actor=examples.own_parts.memory:Memory", "policy.context=0", "policy.options.width=4"),
+        *("outer.method=maml", "outer.log_std=false"),
+    ],
 }
 
 

@@ -159,8 +159,11 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
 
 
 def mean_kl(actor: Actor, theta: Tensor, data: TaskData, *, every: int = 1) -> Tensor:
-    """KL(old || theta), nats, (tasks,): the mean over each task's samples, of which only every `every`-th is used."""
-    rows = slice(None, None, every)
+    """KL(old || theta), nats, (tasks,): the mean over each task's samples, of which only every `every`-th is used.
+
+    An actor that remembers has to run all of them, so that all are used.
+    """
+    rows = slice(None, None, 1 if actor.state_size else every)
     loc, scale = actor.stacked(theta, data.features[:, rows])
     return gaussian_kl(data.loc[:, rows], data.scale[:, rows], loc, scale).mean(dim=1)
 

@@ -37,7 +37,8 @@ class TrustRegion:
         cg_iterations: number of products with the Fisher matrix for each gradient (OmniSafe: 15).
         cg_damping: number added to the diagonal of the Fisher matrix (OmniSafe).
         fisher_every: the Fisher matrix is averaged over every `fisher_every`-th state (Schulman et al. 2015, appendix
-            C.1, use a tenth of the states). The line search checks the divergence on all states.
+            C.1, use a tenth of the states). The line search checks the divergence on all states. An actor that
+            remembers has to run all states, and uses all.
         line_search_ratio: length of each try relative to the one before (OmniSafe).
         line_search_tries: number of lengths tried (OmniSafe).
     """

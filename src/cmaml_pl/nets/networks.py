@@ -77,9 +77,11 @@ class Actor(nn.Module, ABC):
     Attributes:
         normaliser: of the observations, saved with the policy; it has no parameters.
         log_std_slice: the entries of theta that are exploration noise alone; empty if there are none.
+        state_size: S, length of what the policy remembers within an episode; 0 if it acts on each observation alone.
     """
 
     normaliser: ObservationNormaliser
+    state_size: int = 0
 
     @abstractmethod
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,11 +95,16 @@ class Actor(nn.Module, ABC):
             theta: stacked parameters, (tasks, P).
             features: *normalised* observations, (tasks, samples, D). They are the same for every theta, so they are
                 computed only once per rollout. For an actor with a context of length C, offsets of the context may
-                follow, (tasks, samples, D + C).
+                follow, (tasks, samples, D + C). An actor that remembers reads whole episodes, (tasks, envs, time,
+                D + 1), whose last number is 1 where an episode begins, else 0; its samples are envs x time.
 
         Returns:
             Mean loc and standard deviation scale of the actions, both (tasks, samples, A), twice differentiable.
         """
+
+    def step(self, theta: Tensor, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`stacked` for one time step of all worlds: features (tasks, envs, D), and state and new state of (..., S)."""
+        return *self.stacked(theta, features), state
 
     @abstractmethod
     def mask(self, part: str) -> Tensor | None:

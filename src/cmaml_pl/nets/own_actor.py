@@ -1,7 +1,8 @@
-"""An actor made from any network of a user's own, which gives mean and standard deviation of the actions."""
+"""Actors made from any network of a user's own, which gives mean and standard deviation of the actions."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import accumulate
 from threading import get_ident
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchrl.modules import GRUCell, LSTMCell
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.imports import import_maker, told
@@ -36,13 +38,25 @@ class OwnActor(Actor):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """See Actor."""
-        features = self.normaliser(observation)
-        loc, scale = self.network(features.reshape(-1, features.shape[-1]))
-        shape = (*features.shape[:-1], -1)
-        return loc.reshape(shape), scale.expand_as(loc).reshape(shape)
+        loc, scale = self.run(observation)
+        return loc, scale
+
+    def run(self, observation: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """What the network gives for raw observations, (..., D), and for states, if it reads any, (..., S)."""
+        inputs = (self.normaliser(observation), *state)
+        loc, scale, *new_state = self.network(*(x.reshape(-1, x.shape[-1]) for x in inputs))
+        shape = (*observation.shape[:-1], -1)
+        return tuple(part.reshape(shape) for part in (loc, scale.expand_as(loc), *new_state))
 
     def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """See Actor."""
+        loc, scale = self._with(theta)(features)
+        return loc, scale
+
+    def _with(self, theta: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+        """The network with every task's own parameters, (tasks, P), for inputs (tasks, samples, ...)."""
+        if not len(theta):  # of a rank without a task; a network may not be able to run no rows, but one of zeros
+            return lambda *inputs: tuple(part[:0] for part in self._with(_one(theta))(*map(_one, inputs)))
         sizes = [parameter.numel() for parameter in self.network.parameters()]
         rows = {
             name: row.unflatten(1, parameter.shape) if parameter.ndim else row[:, 0]
@@ -50,16 +64,15 @@ class OwnActor(Actor):
         }
         # functional_call puts the parameters into the module while it runs, so that each thread needs a module
         if get_ident() not in self._replicas:
-            self._replicas[get_ident()] = copy.deepcopy(self.network)
+            self._replicas[get_ident()] = _replicate(self.network)
         network = self._replicas[get_ident()]
         buffers = dict(self.network.named_buffers())
 
-        def run(parameters: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-            loc, scale = functional_call(network, (parameters, buffers), (x,))
-            return loc, scale.expand_as(loc)
+        def run(parameters: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
+            loc, scale, *new_state = functional_call(network, (parameters, buffers), inputs)
+            return loc, scale.expand_as(loc), *new_state
 
-        result: tuple[Tensor, Tensor] = torch.vmap(run)(rows, features)
-        return result
+        return partial(torch.vmap(run), rows)
 
     def mean_std(self, features: Tensor) -> Tensor:
         """See Actor."""
@@ -103,6 +116,73 @@ class OwnActor(Actor):
         return slice(own[0][0], own[-1][1]) if own else slice(0, 0)
 
 
+def _one(rows: Tensor) -> Tensor:
+    """A row of zeros after no rows, (0, ...) -> (1, ...), which keeps its place in the graph of derivatives."""
+    return torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])
+
+
+CELLS: dict[type, type] = {nn.GRUCell: GRUCell, nn.LSTMCell: LSTMCell}
+"""PyTorch's cells, which torch.vmap runs only task by task -> TorchRL's, the same in Python, which it runs at once."""
+
+
+def _replicate(network: nn.Module) -> nn.Module:
+    """A copy of the network, with the cells that torch.vmap can run."""
+    result = copy.deepcopy(network)
+    for module in result.modules():
+        module.__class__ = CELLS.get(type(module), type(module))
+    return result
+
+
+class RecurrentActor(OwnActor):
+    """An OwnActor whose network remembers: features (samples, D), state (samples, S) -> loc, scale, new state.
+
+    The network is called once for each time step. In the first step of an episode the state is 0. Updates run whole
+    episodes and differentiate through all of their steps (backpropagation through time, without truncation).
+    """
+
+    def __init__(self, network: nn.Module, name: str, observation_size: int) -> None:
+        super().__init__(network, name, observation_size)
+        self.state_size: int = network.state_size  # type: ignore[assignment]  # nn.Module types it as one of its parts
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        """See Actor; every observation is the first one of an episode. `advance` goes on from it."""
+        loc, scale, _ = self.advance(observation, observation.new_zeros(*observation.shape[:-1], self.state_size))
+        return loc, scale
+
+    def advance(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One time step, to play the policy outside of training.
+
+        Args:
+            observation: raw observations, (..., D).
+            state: zeros in the first step of an episode, then the state that the step before has given, (..., S).
+
+        Returns:
+            Mean loc and standard deviation scale of the actions, both (..., A), and the new state, (..., S).
+        """
+        loc, scale, new_state = self.run(observation, state)
+        return loc, scale, new_state
+
+    def step(self, theta: Tensor, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See Actor."""
+        loc, scale, new_state = self._with(theta)(features, state)
+        return loc, scale, new_state
+
+    def stacked(self, theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """See Actor; `features` are whole episodes, (tasks, envs, time, D + 1)."""
+        run, state = self._with(theta), features.new_zeros(*features.shape[:2], self.state_size)
+        steps = []
+        for x in features.unbind(dim=2):
+            loc, scale, state = run(x[..., :-1], state.masked_fill(x[..., -1:] > 0, 0.0))
+            steps.append((loc, scale))
+        loc, scale = (torch.stack(part, dim=2).flatten(1, 2) for part in zip(*steps, strict=True))
+        return loc, scale
+
+    @torch.no_grad()
+    def mean_std(self, features: Tensor) -> Tensor:
+        """See Actor."""
+        return self.stacked(self.vector().expand(len(features), -1), features)[1].mean()
+
+
 def make_own_actor(
     path: str, observation_size: int, action_size: int, *, options: Mapping[str, Any], seed: int
 ) -> OwnActor:
@@ -125,7 +205,8 @@ def make_own_actor(
             network = make(observation_size, action_size, **options)
             if not isinstance(network, nn.Module):
                 raise TypeError(f"it gives {type(network).__name__}, which is no nn.Module")
-            actor = OwnActor(network, path, observation_size)
+            kind = RecurrentActor if hasattr(network, "state_size") else OwnActor
+            actor = kind(network, path, observation_size)
             fault = _find_fault(actor, torch.randn(5, observation_size), action_size)
     except Exception as error:  # noqa: BLE001  (the user's network may raise anything)
         raise UserError(f"policy.actor is {path!r}, which cannot be used: {told(error)}.") from None
@@ -134,27 +215,43 @@ def make_own_actor(
     return actor
 
 
-@torch.no_grad()
 def _find_fault(actor: OwnActor, x: Tensor, action_size: int) -> str | None:
     """What is wrong with the network, for some observations (samples, D); None if nothing is."""
     if not list(actor.parameters()) or any(p.dtype != torch.float32 for p in actor.parameters()):
         return "it has no parameters, or has some that are not of 32 bits"
+    if isinstance(actor, RecurrentActor):
+        size: object = actor.state_size
+        if not (isinstance(size, int) and size > 0):
+            return f"its state_size is {size!r}, but must be a whole number above 0"
+        return _find_wrong_result(actor, action_size, x, torch.randn(len(x), size))
     for module in actor.network.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
             return (
-                f"it has a recurrent layer, {type(module).__name__}, and updates take every step as a sample of its "
-                "own: stack the last observations in the environment instead"
+                f"it has a recurrent layer, {type(module).__name__}, and no attribute state_size: give it one, the "
+                "length of its state, and a forward(features, state) of one time step -> (means, standard deviations, "
+                "new state)"
             )
-    given, shape = actor.network(x), (len(x), action_size)
-    pair = isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, Tensor) for part in given)
-    if not (pair and given[0].shape == shape and given[1].shape in (shape, shape[1:])):
-        return f"its forward must give a pair, the actions' means, here {shape}, and their standard deviations"
-    whole = torch.stack([given[0], given[1].expand_as(given[0])])
-    if not (whole.isfinite().all() and (whole[1] > 0).all()):
-        return "its means are not finite, or its standard deviations are not positive"
-    alone = torch.cat([torch.stack(actor(row[None, None])) for row in x], dim=2)  # [tasks, envs], as rollouts are
-    if not torch.allclose(alone[:, 0], whole, atol=1e-4):
-        return "an observation's action depends on the other observations of the batch, or on chance"
-    actor.mean_std(x[None])
-    actor.stacked(actor.vector().expand(2, -1), x.expand(2, -1, -1))  # torch.vmap says by itself what it cannot do
+    return _find_wrong_result(actor, action_size, x)
+
+
+@torch.no_grad()
+def _find_wrong_result(actor: OwnActor, action_size: int, x: Tensor, *state: Tensor) -> str | None:
+    """The same of what the network gives, for states (samples, S) as well if it reads one."""
+    given, shape = actor.network(x, *state), (len(x), action_size)
+    shapes = [part.shape for part in given if isinstance(part, Tensor)] if isinstance(given, tuple) else []
+    if shapes not in [[shape, scale, *(old.shape for old in state)] for scale in (shape, shape[1:])]:
+        wanted = f"{'triple' if state else 'pair'}, the actions' means, here {shape}, and their standard deviations"
+        more = "".join(f", and the new state, here {tuple(old.shape)}" for old in state)
+        return f"its forward must give a {wanted}{more}"
+    loc, scale, *new_state = given
+    whole = torch.cat([loc, scale.expand_as(loc), *new_state], dim=1)
+    if not (whole.isfinite().all() and (scale > 0).all()):
+        return "what it gives is not finite, or its standard deviations are not positive"
+    rows = zip(x, *state, strict=True)  # each is run as [tasks, envs], as in rollouts
+    alone = torch.cat([torch.cat(actor.run(*(part[None, None] for part in row)), dim=2) for row in rows], dim=1)
+    if not torch.allclose(alone[0], whole, atol=1e-4):
+        return "what it gives for an observation depends on the other observations of the batch, or on chance"
+    features = torch.cat([x, torch.zeros(len(x), 1)], dim=1)[None] if state else x  # one world's episode, or samples
+    actor.mean_std(features[None])
+    actor.stacked(actor.vector().expand(2, -1), features.expand(2, *features.shape))  # torch.vmap says what it cannot
     return None

@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import Collector
+from torchrl.envs import InitTracker, TransformedEnv
 from torchrl.envs.utils import step_mdp
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
@@ -36,6 +37,7 @@ class StackedPolicy(TensorDictModuleBase):
         fallback: parameters for the worlds outside `worlds`, (tasks, P); None if all have `theta`.
         worlds: those that have `theta`, bool, (tasks, envs).
         offsets: what is added to the context in each world, on the CPU, (tasks, envs, C); None for nothing.
+        states: what `theta` and `fallback` remember of each world's episode, (tasks, envs, S) each.
     """
 
     in_keys = ("observation",)
@@ -62,6 +64,7 @@ class StackedPolicy(TensorDictModuleBase):
         self.fallback = None if fallback is None else fallback.cpu()
         self.worlds = None if worlds is None else worlds.cpu()
         self.offsets = offsets
+        self.states = [torch.zeros(len(theta), 1, actor.state_size)] * 2  # one for all worlds, until they play
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -70,10 +73,12 @@ class StackedPolicy(TensorDictModuleBase):
         features = actor.normaliser(tensordict["observation"])
         if self.offsets is not None:
             features = torch.cat([features, self.offsets], dim=-1)
-        loc, scale = actor.stacked(self.theta, features)
+        if actor.state_size:
+            self.states = [state.where(~tensordict["is_init"], 0.0) for state in self.states]
+        loc, scale, self.states[0] = actor.step(self.theta, features, self.states[0])
         if self.fallback is not None and self.worlds is not None:
             own = self.worlds[..., None]
-            others = actor.stacked(self.fallback, features)
+            *others, self.states[1] = actor.step(self.fallback, features, self.states[1])
             loc, scale = (mine.where(own, other) for mine, other in zip((loc, scale), others, strict=True))
         noise = self.ranks.draw(torch.randn, loc.shape, generator=self.generator)
         action = loc + scale * noise
@@ -102,8 +107,10 @@ class Rollouts:
     @cached_property
     def _batches(self) -> Iterator[TensorDictBase]:
         # built on first use: the collector resets the environment, which must have its tasks by then
+        # an actor that remembers is told by "is_init", (tasks, envs, 1), which worlds were reset
+        env = TransformedEnv(self.env, InitTracker()) if self.actor.state_size else self.env
         collector = Collector(
-            self.env,
+            env,
             self._policy,
             frames_per_batch=self.env.batch_size.numel() * self.env.horizon,
             total_frames=-1,
@@ -166,8 +173,8 @@ class Rollouts:
 
         Returns:
             TensorDict [tasks, envs, time] with observation, action, action_log_prob, loc, scale and, under "next",
-            observation, reward, cost, done, terminated, truncated; and with "offset", if there are `offsets`. It is on
-            the device of `theta`.
+            observation, reward, cost, done, terminated, truncated; with "offset", if there are `offsets`; and with
+            "is_init", whether an episode begins with the step, if the actor remembers. It is on the device of `theta`.
         """
         self._policy.play(self.actor, theta, fallback, worlds, offsets)
         batches = self._batches  # before the seeding: a new collector tries the policy, which draws random numbers

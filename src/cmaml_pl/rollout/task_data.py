@@ -27,7 +27,7 @@ class TaskData:
 
     Attributes:
         features: normalised observations, (tasks, samples, D), followed by the offsets of the context, if there were
-            some.
+            some. For an actor that remembers they are whole episodes, see `Actor.stacked`.
         action: actions, (tasks, samples, A).
         log_prob: log-probability of the action under the policy that collected the data, nats, (tasks, samples).
         loc: mean of that policy, (tasks, samples, A).
@@ -176,8 +176,12 @@ class AdvantageEstimator:
         features = states.features  # without exploration no copy is made
         if "offset" in rollout.keys():
             features = torch.cat([features, rollout["offset"]], dim=-1)
+        if self.actor.state_size:
+            features = torch.cat([features, rollout["is_init"].to(features)], dim=-1)
+        else:
+            features = features.flatten(1, 2)
         return TaskData(
-            features=features.flatten(1, 2),
+            features=features,
             action=rollout["action"].flatten(1, 2),
             log_prob=rollout["action_log_prob"].flatten(1, 2),
             loc=rollout["loc"].flatten(1, 2),
