@@ -60,8 +60,8 @@ def export_policy(path: Path, *, out: Path | None) -> dict[Path, float]:
     config, folder = open_run(RunFolder.of(checkpoint).path, checkpoint)
     if config.policy.actor != GAUSSIAN:
         raise UserError(
-            f"export writes the network of this package alone, but {path} has policy.actor={config.policy.actor}: take "
-            "it in Python, cmaml_pl.load_run(PATH)[0].actor."
+            f"export writes the network of this package alone, but {path} has policy.actor={config.policy.actor}: load "
+            "it in Python, by cmaml_pl.load_run, as docs/own_environment.md shows."
         )
     with open_module(config) as module:
         restore(module, checkpoint)

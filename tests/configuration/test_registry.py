@@ -71,6 +71,7 @@ OWN = """
 from dataclasses import dataclass
 from cmaml_pl.deployment.mixture import Mixture
 from cmaml_pl.inner.trpo_lag import TRPOLag
+from cmaml_pl.outer.fomaml import FOMAML
 from cmaml_pl.tasks.nav2d import Nav2DFamily
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,10 @@ class Near(Nav2DFamily):
 @dataclass(frozen=True, kw_only=True)
 class Bold(TRPOLag):
     boldness: float = 2.0
+
+@dataclass(frozen=True, kw_only=True)
+class Brisk(FOMAML):
+    briskness: float = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Timid(Mixture):
@@ -148,9 +153,27 @@ def test_an_experiment_in_a_file_needs_a_name_of_its_own(name, message, tmp_path
         load_experiment(name)
 
 
-def test_installed_packages_offer_families_under_a_name(own, monkeypatch):
-    monkeypatch.setattr(registry, "_offered", lambda group: {"near": "own_module:Near"} if "famil" in group else {})
-    assert load_experiment("nav2d", ["tasks.family=near"]).tasks.nearness == 0.5
+@pytest.fixture
+def installed(own, tmp_path, monkeypatch):
+    """The module as an installed package that offers its classes under names of their own."""
+    names = {"task_families": "Near", "inner_methods": "Bold", "outer_methods": "Brisk", "deployments": "Timid"}
+    points = "".join(f"[cmaml_pl.{group}]\n{name.lower()} = own_module:{name}\n" for group, name in names.items())
+    about = tmp_path / "site" / "own-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(about.parent)
+    registry._offered.cache_clear()
+    yield
+    registry._offered.cache_clear()
+
+
+def test_installed_packages_offer_classes_under_a_name(installed):
+    names = ["tasks.family=near", "inner.method=bold", "outer.method=brisk", "deployment.method=timid"]
+    config = load_experiment("nav2d", [*names, "tasks.nearness=0.7", "outer.briskness=2"])
+    kinds = [type(section).__name__ for section in (config.tasks, config.inner, config.outer, config.deployment)]
+    assert kinds == ["Near", "Bold", "Brisk", "Timid"]
+    assert (config.tasks.nearness, config.outer.briskness) == (0.7, 2.0)
     assert "near" in TASK_FAMILIES
     with pytest.raises(UserError, match=r"must be one of constraint, .*, near, or your own MODULE:CLASS"):
         load_experiment("nav2d", ["tasks.family=neer"])

@@ -35,6 +35,7 @@ def test_it_goes_on_exactly_and_is_measured_beside_its_random_start(tmp_path):
     [
         ("exploration.informed is 0.5, but exploration.std is 0", "exp=nav2d exploration.informed=0.5"),
         ("policy.context, the length of the context, is 0: set a length", "exp=point_goal exploration.std=1"),
+        ("but policy.actor is my:Net, which has no context", "exp=point_goal exploration.std=1 policy.actor=my:Net"),
         (
             "is 1: set at least 2, to tell goal_x, goal_y",
             "exp=nav2d exploration.std=1 exploration.informed=0.5 policy.context=1",

@@ -41,6 +41,13 @@ class Cell(nn.Module):
         }[self.way]
 
 
+class Sequence(Cell):
+    """A layer of whole sequences."""
+
+    def remember(self, observation_size):
+        self.cell = nn.GRU(observation_size, 6)
+
+
 class Leaky(Cell):
     """One whose memory is of layers alone."""
 
@@ -159,6 +166,7 @@ def test_a_policy_is_played_step_by_step_outside_of_training():
         ("Cell", {"way": "shape"}, r"must give a triple, .* and the new state, here \(5, 6\)"),
         ("Cell", {"way": "infinite"}, r"what it gives is not finite"),
         ("Cell", {"way": "mixed"}, r"depends on the other observations of the batch"),
+        ("Sequence", {}, r"it has a layer GRU, which runs whole sequences: take nn\.GRUCell, one time step"),
     ],
 )
 def test_what_does_not_keep_to_the_contract_is_refused_with_the_reason(name, options, message):

@@ -70,6 +70,11 @@ def _check_exploration(config: Config) -> None:
             f"exploration.informed is {share}, which informs {count_informed(share, batch)} of the {batch} tasks of a "
             "batch (train.tasks_per_batch), but must inform at least one, and leave one that explores."
         )
+    if config.policy.actor != GAUSSIAN:
+        raise UserError(
+            f"exploration.std is {std}, but policy.actor is {config.policy.actor}, which has no context to explore by: "
+            "set exploration.std=0 and exploration.informed=0."
+        )
     if config.policy.context < max(1, len(told)):
         needs = f"at least {len(told)}, to tell {', '.join(told)}" if told else "a length"
         raise UserError(

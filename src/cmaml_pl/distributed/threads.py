@@ -12,8 +12,9 @@ Result = TypeVar("Result")
 class RowThreads:
     """Computes rows in several threads; PyTorch releases the interpreter's lock while it computes.
 
-    The results do not depend on the number of threads. PyTorch's own threads are no substitute: for layers of 64 units
-    they cost more than they save, and they wait for work by spinning, which slows down the physics.
+    The results do not depend on the number of threads, but for the last bits of some recurrent networks. PyTorch's own
+    threads are no substitute: for layers of 64 units they cost more than they save, and they wait for work by spinning,
+    which slows down the physics.
 
     Args:
         number: largest number of threads.

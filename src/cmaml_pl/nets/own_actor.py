@@ -223,6 +223,10 @@ def _find_fault(actor: OwnActor, x: Tensor, action_size: int) -> str | None:
         size: object = actor.state_size
         if not (isinstance(size, int) and size > 0):
             return f"its state_size is {size!r}, but must be a whole number above 0"
+        for module in actor.network.modules():
+            if isinstance(module, nn.RNNBase):
+                name = type(module).__name__
+                return f"it has a layer {name}, which runs whole sequences: take nn.{name}Cell, one time step"
         return _find_wrong_result(actor, action_size, x, torch.randn(len(x), size))
     for module in actor.network.modules():
         if isinstance(module, nn.RNNBase | nn.RNNCellBase):
