@@ -45,7 +45,7 @@ def test_all_parts_together_train_resume_and_adapt(here):
     cmaml("evaluate", "run=runs/point_mass/a", "steps=1", cwd=here)
     assert len(lines(folder / "evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
     refused = cmaml("export", "ckpt=runs/point_mass/a", cwd=here, code=2)
-    assert "policy.actor=network:Residual: take it in Python" in refused
+    assert "policy.actor=network:Residual: load it in Python" in refused
 
 
 def test_the_experiment_without_them_has_the_environment_and_the_callback(here):
