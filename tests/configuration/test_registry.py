@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from tests.distribution import install
 
 from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
@@ -157,12 +158,9 @@ def test_an_experiment_in_a_file_needs_a_name_of_its_own(name, message, tmp_path
 def installed(own, tmp_path, monkeypatch):
     """The module as an installed package that offers its classes under names of their own."""
     names = {"task_families": "Near", "inner_methods": "Bold", "outer_methods": "Brisk", "deployments": "Timid"}
-    points = "".join(f"[cmaml_pl.{group}]\n{name.lower()} = own_module:{name}\n" for group, name in names.items())
-    about = tmp_path / "site" / "own-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(about.parent)
+    points = {f"cmaml_pl.{group}": {name.lower(): f"own_module:{name}"} for group, name in names.items()}
+    install(tmp_path / "site", "own", points)
+    monkeypatch.syspath_prepend(tmp_path / "site")
     registry._offered.cache_clear()
     yield
     registry._offered.cache_clear()

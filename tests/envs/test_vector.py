@@ -13,6 +13,7 @@ import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import SyncVectorEnv
 from tests.commands import ROOT, python_path
+from tests.distribution import install
 
 from cmaml_pl.envs import ENGINE_IDS, drawing, make_vec, register_envs
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
@@ -286,14 +287,10 @@ def test_neither_pytorch_nor_the_trainer_is_imported(tmp_path):
 def test_gymnasium_finds_the_plug_in(tmp_path):
     """As pip would install it: Gymnasium reads the entry points of an installed package."""
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["gymnasium.envs"]
-    installed = tmp_path / "site" / "plug_in-1.0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: plug_in\nVersion: 1.0\n")
-    lines = [f"{name} = {value}" for name, value in points.items()]
-    (installed / "entry_points.txt").write_text("\n".join(["[gymnasium.envs]", *lines]))
+    install(tmp_path / "site", "plug_in", {"gymnasium.envs": points})
     code = f"""if True:
         import sys
-        sys.path.insert(0, {str(installed.parent)!r})
+        sys.path.insert(0, {str(tmp_path / "site")!r})
         import gymnasium
         env = gymnasium.make_vec("cmaml_pl/{POINT}", num_envs=2, vectorization_mode="custom")
         print(env.reset(seed=0)[0].shape, sum(name.startswith("cmaml_pl/") for name in gymnasium.registry))

@@ -19,7 +19,6 @@ from tests.pretend_device import (
     trainers_use_it,
 )
 
-from cmaml_callbacks import LearningCurves
 from cmaml_pl import assembly
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.cli import main
@@ -32,14 +31,10 @@ from cmaml_pl.outer.step_limit import limit_step
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SMALL = [*TINY, *DISABLED, "policy.hidden=[4]", "critic.hidden=[4]", "critic.passes=1", "rollout.horizon=4"]
 GPU = "trainer.accelerator=gpu"
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch):
-    """They take longer than the training."""
-    monkeypatch.setattr(LearningCurves, "draw", lambda *_: None)
 
 
 def by_derivative(methods, attribute):

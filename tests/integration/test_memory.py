@@ -6,7 +6,6 @@ import pytest
 import torch
 from tests.integration.runs import DISABLED, TINY, assert_same_run
 
-from cmaml_callbacks import LearningCurves
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
 from cmaml_pl.cli import main
 from cmaml_pl.configuration.loading import load_experiment
@@ -15,18 +14,14 @@ from cmaml_pl.evaluation.meta_test import LEARNED, adapt_from
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import open_run
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 RECALL = ["tasks.family=tests.rollout.recall:RecallFamily", "policy.context=0", *DISABLED, "quiet=true"]
 MEMORY = ["policy.actor=examples.own_parts.memory:Memory", "policy.options.width=8"]
 SMALL = [
     *(*TINY, *RECALL, *MEMORY, "tasks.chance=0.2", "rollout.horizon=5"),
     *("inner.cost_limit=1", "critic.hidden=[4]", "critic.passes=1"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch):
-    """They take longer than the training."""
-    monkeypatch.setattr(LearningCurves, "draw", lambda *_: None)
 
 
 @contextmanager

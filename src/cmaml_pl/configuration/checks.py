@@ -51,25 +51,15 @@ def check_together(config: Config) -> None:
 
 def _check_exploration(config: Config) -> None:
     """Check that there is a context to explore by, and that what uses it can."""
-    std, share, batch = config.exploration.std, config.exploration.informed, config.train.tasks_per_batch
-    if share > 0 and std == 0:
+    std = config.exploration.std
+    if config.exploration.informed > 0 and std == 0:
         raise UserError(
-            f"exploration.informed is {share}, but exploration.std is 0, so that nothing explores by its context: set "
-            "a std, or exploration.informed=0."
+            f"exploration.informed is {config.exploration.informed}, but exploration.std is 0, so that nothing "
+            "explores by its context: set a std, or exploration.informed=0."
         )
     if std == 0:
         return
-    told = config.tasks.hidden_names() if share > 0 else ()
-    if share > 0 and not told:
-        raise UserError(
-            f"exploration.informed is {share}, but a task of the family {config.tasks.family} has no hidden parameters "
-            "to tell: set exploration.informed=0."
-        )
-    if share > 0 and not 0 < count_informed(share, batch) < batch:
-        raise UserError(
-            f"exploration.informed is {share}, which informs {count_informed(share, batch)} of the {batch} tasks of a "
-            "batch (train.tasks_per_batch), but must inform at least one, and leave one that explores."
-        )
+    told = _check_informed(config)
     if config.policy.actor != GAUSSIAN:
         raise UserError(
             f"exploration.std is {std}, but policy.actor is {config.policy.actor}, which has no context to explore by: "
@@ -92,6 +82,25 @@ def _check_exploration(config: Config) -> None:
             f"exploration.std is {std}, but {unfit} does not follow the step of the context: set exploration.std=0 and "
             "exploration.informed=0, or change that key."
         )
+
+
+def _check_informed(config: Config) -> tuple[str, ...]:
+    """Check that some tasks can be told, and not all; the names of what they are told, none if no task is."""
+    share, batch = config.exploration.informed, config.train.tasks_per_batch
+    if share == 0:
+        return ()
+    told = config.tasks.hidden_names()
+    if not told:
+        raise UserError(
+            f"exploration.informed is {share}, but a task of the family {config.tasks.family} has no hidden parameters "
+            "to tell: set exploration.informed=0."
+        )
+    if not 0 < count_informed(share, batch) < batch:
+        raise UserError(
+            f"exploration.informed is {share}, which informs {count_informed(share, batch)} of the {batch} tasks of a "
+            "batch (train.tasks_per_batch), but must inform at least one, and leave one that explores."
+        )
+    return told
 
 
 def _ignores_the_context_step(config: Config) -> str | None:

@@ -223,19 +223,20 @@ def _find_fault(actor: OwnActor, x: Tensor, action_size: int) -> str | None:
         size: object = actor.state_size
         if not (isinstance(size, int) and size > 0):
             return f"its state_size is {size!r}, but must be a whole number above 0"
-        for module in actor.network.modules():
-            if isinstance(module, nn.RNNBase):
-                name = type(module).__name__
-                return f"it has a layer {name}, which runs whole sequences: take nn.{name}Cell, one time step"
+        if name := _find_layer(actor.network, nn.RNNBase):
+            return f"it has a layer {name}, which runs whole sequences: take nn.{name}Cell, one time step"
         return _find_wrong_result(actor, action_size, x, torch.randn(len(x), size))
-    for module in actor.network.modules():
-        if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            return (
-                f"it has a recurrent layer, {type(module).__name__}, and no attribute state_size: give it one, the "
-                "length of its state, and a forward(features, state) of one time step -> (means, standard deviations, "
-                "new state)"
-            )
+    if name := _find_layer(actor.network, nn.RNNBase, nn.RNNCellBase):
+        return (
+            f"it has a recurrent layer, {name}, and no attribute state_size: give it one, the length of its state, and "
+            "a forward(features, state) of one time step -> (means, standard deviations, new state)"
+        )
     return _find_wrong_result(actor, action_size, x)
+
+
+def _find_layer(network: nn.Module, *kinds: type[nn.Module]) -> str | None:
+    """The name of the first layer's class that is of these kinds; None if there is no such layer."""
+    return next((type(module).__name__ for module in network.modules() if isinstance(module, kinds)), None)
 
 
 @torch.no_grad()
