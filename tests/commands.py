@@ -25,9 +25,7 @@ ROOT = Path(__file__).parents[1]
 FORKS = sys.platform == "linux"
 """Whether commands are forked; macOS's own libraries do not survive that, so there they are started anew."""
 
-LATE_THREAD = (
-    r"Exception in thread wandb-ServiceFinalizer:\n(?:.*\n)*?(?:\S+\.AlreadyJoinedError: .*\n|(?:  |Trace).*\n?\Z)"
-)
+LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:[T ].*\n)*(?:[Tw ].*\n?)?"
 """What a thread of W&B says, or begins to say, when a process ends before it; nothing is lost by it."""
 
 
