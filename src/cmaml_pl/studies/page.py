@@ -14,7 +14,7 @@ STYLE = """
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: var(--text); background: var(--back);
   font: 16px/1.5 system-ui, sans-serif; }
 section { margin-top: 3rem; }
-h1, h2, h3 { line-height: 1.2; }
+h1, h2, h3 { line-height: 1.2; overflow-wrap: anywhere; }
 img { max-width: 100%; background: #ffffff; border-radius: 6px; }
 pre { background: var(--box); padding: .7rem 1rem; border-radius: 6px; overflow-x: auto; }
 .wide { overflow-x: auto; }
