@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import WandbLogger
 from tensordict import TensorDict
-from tests.algorithm.test_module import TINY, fit
+from tests.algorithm.fitting import TINY, fit
 from tests.helpers import let_predict
 
 from cmaml_callbacks import Health
