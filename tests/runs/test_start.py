@@ -1,6 +1,7 @@
 """How a run is started and resumed."""
 
 import pytest
+import yaml
 from tests.integration.runs import DISABLED, TINY
 
 from cmaml_pl.cli import main
@@ -17,3 +18,15 @@ def test_a_label_is_checked_of_a_new_run_and_of_one_that_goes_on(tmp_path):
     assert prepare_run([*resumed, "run.label=ab"])[0].run.label == "ab"
     with pytest.raises(UserError, match=r"run\.label is 'a b', but may hold letters"):
         prepare_run([*resumed, "run.label=a b"])
+
+
+def test_an_entry_that_was_taken_out_of_the_configuration_is_told(tmp_path):
+    own = ["tasks.family=gymnasium", "tasks.env_id=Pendulum-v1", "tasks.parameters={g: [8, 10], m: [0.9, 1.1]}"]
+    new = ["run.id=a", f"run.dir={tmp_path}", "quiet=true", "train.meta_iterations=1", "rollout.workers=1"]
+    main(["train", "exp=nav2d", *TINY, *DISABLED, *new, *own])
+    config = tmp_path / "nav2d/a/config.yaml"
+    values = yaml.safe_load(config.read_text())
+    del values["tasks"]["parameters"]["m"]
+    config.write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"tasks\.parameters\.m is None here and \[0\.9, 1\.1\] there"):
+        prepare_run([f"run.resume={tmp_path / 'nav2d' / 'a'}", "train.meta_iterations=2"])

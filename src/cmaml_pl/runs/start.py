@@ -17,7 +17,7 @@ from cmaml_pl.configuration.loading import (
     own_name,
     with_own_names,
 )
-from cmaml_pl.configuration.merging import flatten, rename_flat
+from cmaml_pl.configuration.merging import NEWER, flatten, rename_flat
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
@@ -134,11 +134,11 @@ def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None
 
     `stored` is the checkpoint's configuration, with dotted keys.
     """
-    known = rename_flat(stored)
+    here, there = flatten(config), rename_flat(stored)
     differing = [
-        f"{key} is {value!r} here and {known.get(key)!r} there"
-        for key, value in flatten(config).items()
-        if not key.startswith(FREE_ON_RESUME) and known.get(key) != value
+        f"{key} is {here.get(key)!r} here and {there.get(key)!r} there"
+        for key in dict.fromkeys([*here, *(key for key in there if key not in NEWER)])
+        if not key.startswith(FREE_ON_RESUME) and here.get(key) != there.get(key)
     ]
     if differing:
         raise UserError(
