@@ -288,7 +288,7 @@ def _wandb_run(trainer: Trainer) -> dict[str, str]:
 
 def _print_summary(console: Console, metrics: Mapping[str, float], *, cost_limit: float, discount: float) -> None:
     """Print return and cost before and after adaptation, on the last training tasks and on the held-out tasks."""
-    cost = f"{'' if discount == 1.0 else 'discounted '}cost (limit {cost_limit:g})"
+    cost = f"{'' if discount == 1.0 else 'discounted '}cost (limit {cost_limit:.4g})"
     table = Table("tasks", "adaptation", "return", cost, box=None, pad_edge=False)
     for tasks, prefix in (("training", ""), ("held out", "val/")):
         for phase, label in (("pre", "before"), ("post", "after")):

@@ -154,7 +154,7 @@ def _draw_limit(axis: Axes, summaries: Sequence[Summary], drawn: Mapping[str, Lo
     line(limit, color="tab:red", linestyle="--", linewidth=1.5)
     span(limit, end, color="tab:red", alpha=0.05, linewidth=0)
     (axis.set_ylim if on_y else axis.set_xlim)(0, end if end > 0 else 1)
-    name = f"limit {limit:g}"
+    name = f"limit {limit:.4g}"
     if on_y:
         axis.annotate(name, (1, limit), (4, 0), **_TEXT, ha="left", va="center", xycoords=("axes fraction", "data"))
     else:

@@ -17,7 +17,7 @@ def summary_table(summaries: Sequence[Summary], yardstick: Yardstick | None = No
         "step",
         *(["score"] if yardstick else []),
         "return",
-        f"cost (limit {summaries[0].cost_limit:g})",
+        f"cost (limit {summaries[0].cost_limit:.4g})",
         "anytime (worst task)",
         "tasks over limit, %",
         box=None,

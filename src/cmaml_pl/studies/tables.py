@@ -61,7 +61,7 @@ def arm_lines(evaluation: Evaluation) -> Lines:
     last = max(step for _, step in found)
     steps = sorted({*(step for step in SHOWN_STEPS if step <= last), last})
     effort = _training_effort(evaluation)
-    limit = f"{evaluation.summaries[0].cost_limit:g}"
+    limit = f"{evaluation.summaries[0].cost_limit:.4g}"
     head = ["arm", *(f"{what} at step {step}" for what in ("return", "cost") for step in steps)]
     head += [f"largest mean cost (limit {limit})", f"tasks over limit at step {last}, %"]
     head += ["critic's error of the cost at step 0", "seeds", "training"]
