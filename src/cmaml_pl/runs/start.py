@@ -134,7 +134,7 @@ def _require_same(config: Config, path: Path, stored: Mapping[str, Any]) -> None
 
     `stored` is the checkpoint's configuration, with dotted keys.
     """
-    here, there = flatten(config), rename_flat(stored)
+    here, there = flatten(config), rename_flat(stored)  # which adds NEWER, also where a family or method lacks them
     differing = [
         f"{key} is {here.get(key)!r} here and {there.get(key)!r} there"
         for key in dict.fromkeys([*here, *(key for key in there if key not in NEWER)])
