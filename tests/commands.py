@@ -3,11 +3,8 @@
 import atexit
 import contextlib
 import io
-import json
 import os
 import re
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -15,9 +12,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.fork_server import NUMBER
+from tests.fork_server import Fork
 
 from cmaml_pl.cli import main
 
@@ -29,49 +27,13 @@ LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:[T ].*\n)*(?:[Tw
 """What a thread of W&B says, or begins to say, when a process ends before it; nothing is lost by it."""
 
 
-class Fork:
-    """As much of a subprocess.Popen as is needed here, of a process that the fork server has started."""
-
-    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], output: int) -> None:
-        self.returncode: int | None = None
-        self._status, theirs = os.pipe()
-        request = json.dumps({"command": command, "cwd": str(cwd), "env": dict(env)})
-        socket.send_fds(_fork_server(), [request.encode()], [output, theirs])
-        os.close(theirs)
-        (self.pid,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its return code when it has ended; subprocess.TimeoutExpired where that takes longer."""
-        if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("a fork", timeout or 0)
-            (self.returncode,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
-            os.close(self._status)
-        return int(self.returncode)
-
-    def poll(self) -> int | None:
-        """Its return code, None while it runs."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-        return None
-
-    def send_signal(self, number: int) -> None:
-        """Unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """By SIGKILL."""
-        self.send_signal(signal.SIGKILL)
-
-
 def python_path() -> str:
     """PYTHONPATH by which another process, in any folder, imports what this one can."""
     return os.pathsep.join([str(ROOT), *(str(Path(root).resolve()) for root in sys.path if root)])
 
 
 @cache
-def _fork_server() -> socket.socket:
+def fork_server() -> socket.socket:
     """The connection to the server of this process, which ends with it."""
     ours, theirs = socket.socketpair()
     server = subprocess.Popen(
@@ -96,9 +58,17 @@ class Command:
         cwd: where it runs.
         env: variables of its environment, beside this process's.
         anew: start a Python of its own, though that takes seconds to import everything.
+        pictures: whether one that is not started anew draws learning curves, which takes longer than a tiny training.
     """
 
-    def __init__(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None, anew: bool = False) -> None:
+    def __init__(
+        self,
+        *command: str,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        anew: bool = False,
+        pictures: bool = False,
+    ) -> None:
         # without the address of a W&B service that this process may have started, in another folder
         inherited = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         # PYTHONPATH is for what it starts in its turn, too
@@ -106,7 +76,10 @@ class Command:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (`started` closes it)
         self.process: Fork | subprocess.Popen[bytes]
         if FORKS and not anew:
-            self.process = Fork(list(command), cwd=cwd, env=variables, output=self._output.fileno())
+            output = self._output.fileno()
+            self.process = Fork(
+                list(command), cwd=cwd, env=variables, output=output, server=fork_server(), pictures=pictures
+            )
         else:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -143,25 +116,25 @@ class Command:
 
 
 @contextlib.contextmanager
-def started(*command: str, cwd: Path, env: Mapping[str, str] | None = None, anew: bool = False) -> Iterator[Command]:
-    """A Command that runs at most as long as the block."""
-    begun = Command(*command, cwd=cwd, env=env, anew=anew)
+def started(*command: str, **how: Any) -> Iterator[Command]:
+    """A Command that runs at most as long as the block; `how` are its other arguments, here and below."""
+    begun = Command(*command, **how)
     try:
         yield begun
     finally:
         begun.close()
 
 
-def run(*command: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, anew: bool = False) -> str:
+def run(*command: str, code: int = 0, **how: Any) -> str:
     """What a command prints that ends with that code."""
-    with started(*command, cwd=cwd, env=env, anew=anew) as begun:
+    with started(*command, **how) as begun:
         assert begun.end() == code, begun.printed
         return begun.printed
 
 
-def cmaml(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, code: int = 0, anew: bool = False) -> str:
-    """What `python -m cmaml_pl` prints."""
-    return run("cmaml_pl", *arguments, cwd=cwd, env=env, code=code, anew=anew)
+def cmaml(*arguments: str, **how: Any) -> str:
+    """What `python -m cmaml_pl` prints; `how` is that of `run`."""
+    return run("cmaml_pl", *arguments, **how)
 
 
 def refused(*arguments: str, cwd: Path) -> str:

@@ -48,3 +48,11 @@ def _put_back_what_a_process_has_once():
         logger.setLevel(level)
     for number, handler in zip(numbers, handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """They take longer than a tiny training."""
+    from cmaml_callbacks import LearningCurves
+
+    monkeypatch.setattr(LearningCurves, "draw", lambda *_: None)

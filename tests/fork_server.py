@@ -1,19 +1,72 @@
 """Starts modules in forks of a process that has imported what they import: 0.1 s each in place of 6.
 
 A request comes with the files that are to be standard output and the status; the answers, on the latter, are the pid,
-once the fork is there, and its return code, as `subprocess` has it. Only tests.commands talks to this.
+once the fork is there, and its return code, as `subprocess` has it. Only tests.commands talks to this, and a command
+that starts further ranks, to a server of its own.
 """
 
+import contextlib
 import gc
 import json
 import os
 import runpy
+import select
+import signal
 import socket
 import struct
+import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 NUMBER = struct.Struct("q")
+
+
+class Fork:
+    """As much of a subprocess.Popen as is needed, of a process that the fork server has started."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: int,
+        server: socket.socket,
+        pictures: bool = False,
+    ) -> None:
+        self.returncode: int | None = None
+        self._status, theirs = os.pipe()
+        request = json.dumps({"command": command, "cwd": str(cwd), "env": dict(env), "pictures": pictures})
+        socket.send_fds(server, [request.encode()], [output, theirs])
+        os.close(theirs)
+        (self.pid,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its return code when it has ended; subprocess.TimeoutExpired where that takes longer."""
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("a fork", timeout or 0)
+            (self.returncode,) = NUMBER.unpack(os.read(self._status, NUMBER.size))
+            os.close(self._status)
+        return int(self.returncode)
+
+    def poll(self) -> int | None:
+        """Its return code, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def send_signal(self, number: int) -> None:
+        """Unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """By SIGKILL."""
+        self.send_signal(signal.SIGKILL)
 
 
 def serve(connection: socket.socket) -> None:
@@ -51,8 +104,32 @@ def attend(request: dict[str, Any], output: int, status: int) -> None:
     sys.path.insert(0, request["cwd"])  # as `python -m` does
     os.environ.clear()
     os.environ.update(request["env"])
+    if not request["pictures"]:
+        from cmaml_callbacks import LearningCurves
+
+        LearningCurves.draw = lambda *_: None
     module, *sys.argv[1:] = request["command"]
+    if "trainer.devices=2" in sys.argv and fork_further_ranks():
+        return
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def fork_further_ranks() -> bool:
+    """Have Lightning's launcher fork the other rank, too; True in that rank, when it has nothing left to do."""
+    from lightning.pytorch.strategies.launchers import subprocess_script
+
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        serve(theirs)
+        return True
+    theirs.close()
+
+    def fork(command: list[str], *, env: Mapping[str, str], cwd: str | None) -> Fork:
+        return Fork(command[2:], cwd=Path(cwd or "."), env=env, output=1, server=ours)
+
+    subprocess_script.subprocess = SimpleNamespace(Popen=fork)
+    return False
 
 
 if __name__ == "__main__":

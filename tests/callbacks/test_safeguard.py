@@ -141,6 +141,7 @@ def assert_second_was_dropped(metrics, recorder):
     assert metrics[1]["throughput/env_steps"] > metrics[0]["throughput/env_steps"]  # they were taken
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("value", [NAN, INF])
 @pytest.mark.parametrize("key", ["reward", "cost", "observation"])
 @pytest.mark.parametrize("rollout", [0, 1])
@@ -153,6 +154,7 @@ def test_a_meta_iteration_without_a_sound_task_leaves_everything_as_it_was(key, 
     assert "Meta-iteration 2 was dropped" in message
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("outer", sorted(OUTER_METHODS))
 def test_that_holds_for_every_outer_method(outer, tmp_path):
     metrics, recorder, _ = train(tmp_path, Fault((1,)), f"outer.method={outer}")
@@ -193,6 +195,7 @@ def test_a_critic_that_is_not_finite_takes_the_whole_meta_iteration_back(tmp_pat
     assert "safety_critic.body" in caplog.text
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("key", ["reward", "cost", "observation"])
 @pytest.mark.parametrize("rollout", [0, 1])
 def test_one_broken_task_is_left_out_and_the_others_are_learned_from(key, rollout, tmp_path):
@@ -212,6 +215,7 @@ def meta_gradient(module, stages):
     return module.outer.direction(module.actor, theta, batch)
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("inner", sorted(INNER_METHODS))
 @pytest.mark.parametrize("key", ["reward", "cost", "observation"])
 def test_a_broken_task_keeps_its_parameters_and_changes_nothing_for_the_others(inner, key, monkeypatch):

@@ -43,6 +43,7 @@ COMBINATIONS = {("trpo_lag", "fomaml", family) for family in TASK_FAMILIES} | {
 }
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(("inner", "outer", "family"), sorted(COMBINATIONS))
 def test_methods_and_families_train_two_iterations_together_and_validate(inner, outer, family, tmp_path):
     choice = [f"inner.method={inner}", f"outer.method={outer}", f"tasks.family={family}", *NEEDED.get(family, [])]

@@ -6,7 +6,6 @@ import pytest
 from tests.commands import cmaml
 from tests.integration.runs import DISABLED, TINY
 
-from cmaml_callbacks import LearningCurves
 from cmaml_pl.runs.folder import RunFolder
 
 
@@ -16,12 +15,6 @@ def trained(tmp_path_factory):
     start = tmp_path_factory.mktemp("trained")
     cmaml("train", "exp=nav2d", "run.id=a", *TINY, *DISABLED, cwd=start)
     return RunFolder(start / "runs/nav2d/a")
-
-
-@pytest.fixture
-def without_pictures(monkeypatch):
-    """They take longer than the training."""
-    monkeypatch.setattr(LearningCurves, "draw", lambda *_: None)
 
 
 @pytest.fixture

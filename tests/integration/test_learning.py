@@ -11,6 +11,8 @@ from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.tasks.base import split_tasks
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 SEEDS = (0, 1, 2)
 ABOUT = 1.2
 """Times the limit: that much the mean cost of few episodes may be over it."""
@@ -57,7 +59,7 @@ def test_pretraining_learns_a_task_by_heart_whose_straight_way_costs_too_much(se
     The straight way is worth 1.28 and costs 18, the limit is 5. Over the last ten iterations the return is 1.1 to 1.2,
     at a cost of 3 at most; with lambda frozen at 0 it is 1.06, at a cost of 35; without steps it stays where it began.
     """
-    one = ["arm=pretrain", "tasks.train=1", "train.tasks_per_batch=1", "rollout.envs_per_task=20"]
+    one = ["arm=pretrain", "tasks.train=1", "tasks.validation=1", "train.tasks_per_batch=1", "rollout.envs_per_task=20"]
     config = load(seed, *one, "inner.cost_limit=5", "train.meta_iterations=25")
     datamodule, limit = build_datamodule(config), config.inner.cost_limit
     third = split_tasks(dataclasses.replace(config.tasks, train=3), "train", cost_limit=limit)[2]

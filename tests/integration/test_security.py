@@ -75,7 +75,8 @@ def test_neither_a_key_nor_the_machine_is_told(tmp_path):
     key = "0123456789abcdef" * 2 + "SeCrEt42"
     assert len(key) == 40
     env = {"WANDB_API_KEY": key}
-    printed = cmaml("train", "exp=nav2d", "run.id=a", "logger.wandb=offline", *TINY, cwd=tmp_path, env=env)
+    start = ["train", "exp=nav2d", "run.id=a", "logger.wandb=offline", *TINY]
+    printed = cmaml(*start, cwd=tmp_path, env=env, pictures=True)
     printed += cmaml("evaluate", "run=runs/nav2d/a", cwd=tmp_path, env=env)
     printed += cmaml("export", "ckpt=runs/nav2d/a", cwd=tmp_path, env=env)
     assert key not in printed

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.commands import FORKS, ROOT, Fork, cmaml, python_path, refused, started
+from tests.commands import FORKS, ROOT, cmaml, fork_server, python_path, refused, started
+from tests.fork_server import Fork
 from tests.integration.runs import DISABLED, TINY, done, lines
 
 from cmaml_pl.cli import main
@@ -32,7 +33,7 @@ def study(tmp_path, monkeypatch, capsys):
     def fork(command, *, env, stdout, **others):
         begun.append(command)
         variables = {**env, "PYTHONPATH": python_path(), "WANDB_SILENT": "true"}
-        return Fork(command[2:], cwd=Path.cwd(), env=variables, output=stdout.fileno())
+        return Fork(command[2:], cwd=Path.cwd(), env=variables, output=stdout.fileno(), server=fork_server())
 
     if FORKS:
         monkeypatch.setattr(training, "Popen", fork)

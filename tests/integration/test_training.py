@@ -19,11 +19,12 @@ RECORDED = (
 
 @pytest.mark.parametrize("exp", experiments())
 def test_every_experiment_trains_two_tiny_iterations_and_leaves_its_files(exp, tmp_path):
-    printed = cmaml("train", f"exp={exp}", "run.id=a", "logger.wandb=offline", *TINY, cwd=tmp_path)
+    wandb = "offline" if exp == "nav2d" else "disabled"
+    printed = cmaml("train", f"exp={exp}", "run.id=a", f"logger.wandb={wandb}", *TINY, cwd=tmp_path, pictures=True)
     folder = tmp_path / "runs" / exp / "a"
     for name in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "learning_curves.png"):
         assert (folder / name).stat().st_size > 0
-    assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+    assert len(list(folder.glob("wandb/offline-run-*/run-*.wandb"))) == (wandb == "offline")
     assert "learning_curves.png" in printed
     assert "Warning" not in printed
     rows = lines(folder / "metrics.csv")
