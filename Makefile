@@ -124,7 +124,7 @@ $(STAMP): pyproject.toml requirements.lock
 		rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); \
 	fi
 	@echo 'Installing the versions in requirements.lock into $(VENV); this takes some minutes.'
-	@$(PY) -m pip install -qq --no-compile -r requirements.lock # Python compiles the few files that are imported, when they are
+	@$(PY) -m pip install -qq -r requirements.lock
 	@$(PY) -m pip install -qq --no-deps $$(sed -n 's/^# no-deps: *//p' requirements.lock)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@printf '%s\n' '$(CURDIR)' > $@
