@@ -107,7 +107,7 @@ def attend(request: dict[str, Any], output: int, status: int) -> None:
     if not request["pictures"]:
         from cmaml_callbacks import LearningCurves
 
-        LearningCurves.draw = lambda *_: None
+        LearningCurves.draw = lambda *_: None  # type: ignore[method-assign]
     module, *sys.argv[1:] = request["command"]
     if "trainer.devices=2" in sys.argv and fork_further_ranks():
         return
@@ -128,7 +128,7 @@ def fork_further_ranks() -> bool:
     def fork(command: list[str], *, env: Mapping[str, str], cwd: str | None) -> Fork:
         return Fork(command[2:], cwd=Path(cwd or "."), env=env, output=1, server=ours)
 
-    subprocess_script.subprocess = SimpleNamespace(Popen=fork)
+    vars(subprocess_script)["subprocess"] = SimpleNamespace(Popen=fork)
     return False
 
 
