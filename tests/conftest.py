@@ -6,19 +6,13 @@ import signal
 import sys
 from pathlib import Path
 
-# One thread a process: the networks are small, and there are more processes than cores. Before torch is imported.
+# One thread a process: the networks are small, and there are as many processes as cores. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than cores, because some tests wait: for W&B's agent, or for a process that is to end."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
