@@ -23,14 +23,14 @@ def here(tmp_path):
 
 def test_it_trains_resumes_adapts_and_is_exported(here):
     start = ["exp=drone.yaml", "run.id=a", *TINY, *DISABLED]
-    cmaml("train", *start, "train.meta_iterations=1", cwd=here)
-    go_on = cmaml("train", *start, "run.resume=auto", "train.meta_iterations=2", cwd=here)
+    cmaml("train", *start, "train.meta_iterations=1", cwd=here, anew=True)
+    go_on = cmaml("train", *start, "run.resume=auto", "train.meta_iterations=2", cwd=here, anew=True)
     assert "2/2" in go_on
     assert [row["iteration"] for row in lines(here / "runs/drone/a/metrics.csv")] == ["1", "2"]
-    printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here)
+    printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here, anew=True)
     assert "no pictures of paths" in printed
     assert len(lines(here / "runs/drone/a/evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
-    assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here)
+    assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here, anew=True)
 
 
 def test_the_docs_check_finds_no_fault_in_it_and_finds_one_that_is_put_there(here):
