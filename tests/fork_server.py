@@ -94,7 +94,9 @@ def attend(request: dict[str, Any], output: int, status: int) -> None:
     pid = os.fork()
     if pid:
         os.write(status, NUMBER.pack(pid))
-        os.write(status, NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(BrokenPipeError):  # a first rank may end without waiting for the other
+            os.write(status, NUMBER.pack(code))
         os._exit(0)
     os.close(status)
     for number in (1, 2):
