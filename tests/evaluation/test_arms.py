@@ -3,7 +3,8 @@ import pytest
 from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import SEES_THE_TASK, arm_label, distinguish, open_runs
-from cmaml_pl.evaluation.report import _find_yardstick, list_parts
+from cmaml_pl.evaluation.parts import list_parts
+from cmaml_pl.evaluation.report import _find_yardstick
 
 
 def save_run(folder, *overrides):

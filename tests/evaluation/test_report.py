@@ -9,7 +9,8 @@ from tests.evaluation.test_statistics import row
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import Run
-from cmaml_pl.evaluation.report import _flat, _join, _prepare_folder, list_parts
+from cmaml_pl.evaluation.parts import list_parts
+from cmaml_pl.evaluation.report import _flat, _join, _prepare_folder
 from cmaml_pl.evaluation.statistics import compare, summarise
 from cmaml_pl.evaluation.tables import comparison_table, summary_table
 from cmaml_pl.evaluation.yardstick import Yardstick, estimate_scores

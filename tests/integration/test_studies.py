@@ -1,54 +1,47 @@
 """The verb study: trainings in processes of their own, which fail, are killed, are stopped, and go on."""
 
-import os
 import re
 import shutil
 import signal
-import sys
-import threading
 import time
-from pathlib import Path
 
 import pytest
-from tests.commands import FORKS, ROOT, cmaml, fork_server, python_path, refused, started
-from tests.fork_server import Fork
+from omegaconf import OmegaConf
+from tests.commands import ROOT, cmaml, refused, started
 from tests.integration.runs import DISABLED, TINY, done, lines
 
-from cmaml_pl.cli import main
 from cmaml_pl.runs.checkpoints import load_checkpoint
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import prepare_run
-from cmaml_pl.studies import training
 
 SETTINGS = [*TINY, *DISABLED]
 NO_END = "train.meta_iterations=1000000"
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch, capsys):
-    """Runs the verb in this process; its trainings are the real command, in forks where there are any, for speed."""
-    monkeypatch.chdir(tmp_path)
-    begun = []
+def study(tmp_path):
+    """What the verb prints; where several runs train at once, they are forks of it."""
 
-    def fork(command, *, env, stdout, **others):
-        begun.append(command)
-        variables = {**env, "PYTHONPATH": python_path(), "WANDB_SILENT": "true"}
-        return Fork(command[2:], cwd=Path.cwd(), env=variables, output=stdout.fileno(), server=fork_server())
+    def run(*arguments, **how):
+        return cmaml("study", *SETTINGS, *arguments, cwd=tmp_path, **how)
 
-    if FORKS:
-        monkeypatch.setattr(training, "Popen", fork)
-
-    def run(*arguments, code=0):
-        if code:
-            with pytest.raises(SystemExit) as stopped:
-                main(["study", *SETTINGS, *arguments])
-            assert stopped.value.code == code
-        else:
-            main(["study", *SETTINGS, *arguments])
-        return "".join(capsys.readouterr())
-
-    run.begun = begun
     return run
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A study that is stopped before it ends, and what it prints."""
+
+    def begin(*arguments):
+        return started("cmaml_pl", "study", *SETTINGS, *arguments, cwd=tmp_path)
+
+    return begin
+
+
+def wait_until(happened, study):
+    while not happened():
+        assert study.running, study.printed
+        time.sleep(0.02)
 
 
 MINE = """
@@ -103,10 +96,8 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     assert page.count("data:image/png;base64,") == 2  # adaptation and verdicts
     assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
     assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
-    assert len(study.begun) == 4 * FORKS
-    for command in study.begun:
-        assert command[:4] == [sys.executable, "-m", "cmaml_pl", "train"]
-        assert "rollout.workers=1" in command
+    for run in ("cmaml-s0", "my_arm-s1"):
+        assert OmegaConf.load(RunFolder(tmp_path / "runs/nav2d" / run).config).rollout.workers == 1
     # what has changed in a file does not change a run that is there, and that is told
     (tmp_path / "my_arm.yaml").write_text(manuals_arm().replace("0.5", "0.7"))
     told = study(*own, "part=2/2")
@@ -133,47 +124,37 @@ def test_a_run_that_fails_is_named_the_others_go_on_and_nothing_is_evaluated_wit
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_reaches_the_trainings_which_save_and_end(number, study, tmp_path, request):
+def test_a_signal_reaches_the_trainings_which_save_and_end(number, begun, tmp_path, request):
     # SIGUSR1 is SLURM's, whose job is then requeued
     requeued = request.getfixturevalue("slurm") if number == signal.SIGUSR1 else None
     folders = [RunFolder(tmp_path / f"runs/nav2d/{arm}-s0") for arm in ("cmaml", "maml")]
 
-    def interrupt():
-        while not all(done(folder) >= 3 for folder in folders):
-            time.sleep(0.02)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    printed = study("exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "jobs=2", NO_END, code=128 + number)
-    thread.join()
+    with begun("exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "jobs=2", NO_END) as stopped:
+        wait_until(lambda: all(done(folder) >= 3 for folder in folders), stopped)
+        stopped.process.send_signal(number)
+        assert stopped.end() == 128 + number
+        printed = stopped.printed
     assert f"Stopped by {number.name}. The same command goes on." in printed
     assert "failed" not in printed
     for folder, log in zip(folders, sorted(tmp_path.rglob("*.log")), strict=True):
         assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) >= 3
         assert f"Stopped by {number.name}. Go on with" in log.read_text()
-    assert signal.getsignal(number) == signal.SIG_DFL
     assert requeued is None or requeued.read_text() == "requeue 4711\n"  # once for all trainings
 
 
-def test_slurms_signal_during_the_evaluation_requeues_the_job(study, tmp_path, slurm):
-    def interrupt():
-        while not (tmp_path / "runs/nav2d/study-cmaml/evaluation").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
+@pytest.mark.parametrize("arms", ["cmaml", "cmaml,maml"])
+def test_slurms_signal_during_the_evaluation_requeues_the_job(arms, begun, tmp_path, slurm):
     many = "steps=100000"  # so that it does not end before
-    printed = study("exp=nav2d", "arms=[cmaml]", "seeds=0", many, code=128 + signal.SIGUSR1)
-    thread.join()
-    assert "Stopped by SIGUSR1. The same command goes on." in printed
+    with begun("exp=nav2d", f"arms=[{arms}]", "seeds=0", "jobs=2", many) as stopped:  # two measure at once
+        wait_until((tmp_path / f"runs/nav2d/study-{arms.replace(',', '-')}/evaluation").exists, stopped)
+        stopped.process.send_signal(signal.SIGUSR1)
+        assert stopped.end() == 128 + signal.SIGUSR1
+        assert "Stopped by SIGUSR1. The same command goes on." in stopped.printed
     assert slurm.read_text() == "requeue 4711\n"
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
 def test_a_run_that_has_done_more_or_has_other_settings_is_not_taken_for_the_one_that_is_asked_for(study, tmp_path):
-    command = ["exp=nav2d", "arms=[cmaml]", "seeds=0", "part=1/1"]
+    command = ["exp=nav2d", "arms=[cmaml,maml]", "seeds=0", "part=1/1", "jobs=2"]
     study(*command)
     assert "cmaml-s0: complete before" in study(*command)
     more = study(*command, "train.meta_iterations=1", code=1)
@@ -182,22 +163,22 @@ def test_a_run_that_has_done_more_or_has_other_settings_is_not_taken_for_the_one
     assert re.search(r"inner\.cost_limit is 3.*In a study, run\.dir=FOLDER starts new runs\.", other)
 
 
-def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(tmp_path):
-    command = ["study", "exp=nav2d", "arms=cmaml", "seeds=0", "part=1/1", *SETTINGS]
-    folder = RunFolder(tmp_path / "runs/nav2d/cmaml-s0")
-    with started("cmaml_pl", *command, NO_END, cwd=tmp_path) as begun:
-        while done(folder) < 3:
-            assert begun.running, begun.printed
-            time.sleep(0.02)
-        begun.process.kill()
-        begun.process.wait()
-    more = done(folder) + 10  # its training was sent SIGTERM and ends; if it is still there, the study waits for it
-    printed = cmaml(*command, f"train.meta_iterations={more}", cwd=tmp_path)
-    assert re.search(r" 1/1  cmaml-s0: \d+ s\n", printed)
-    assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) == more
-    ends = done(folder)
+@pytest.mark.parametrize("arms", ["cmaml", "cmaml,maml"])
+def test_a_study_that_is_killed_goes_on_and_its_trainings_end_with_it(arms, study, begun, tmp_path):
+    command = ["exp=nav2d", f"arms=[{arms}]", "seeds=0", "part=1/1", "jobs=2"]  # of two, each is a fork
+    folders = [RunFolder(tmp_path / f"runs/nav2d/{arm}-s0") for arm in arms.split(",")]
+    with begun(*command, NO_END) as killed:
+        wait_until(lambda: all(done(folder) >= 3 for folder in folders), killed)
+        killed.process.kill()
+        killed.process.wait()
+    # its trainings were sent SIGTERM and end; if one is still there, the study waits for it
+    more = max(done(folder) for folder in folders) + 10
+    printed = study(*command, f"train.meta_iterations={more}")
+    assert len(re.findall(r"  (?:cmaml|maml)-s0: \d+ s\n", printed)) == len(folders)
+    for folder in folders:
+        assert load_checkpoint(folder.last_checkpoint).iterations == done(folder) == more
     time.sleep(0.5)
-    assert done(folder) == ends
+    assert all(done(folder) == more for folder in folders)
 
 
 @pytest.mark.parametrize(

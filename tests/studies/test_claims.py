@@ -6,7 +6,7 @@ import pytest
 from tests.evaluation.test_statistics import row
 
 from cmaml_pl.configuration.loading import load_experiment
-from cmaml_pl.evaluation.report import Part
+from cmaml_pl.evaluation.parts import Part
 from cmaml_pl.evaluation.statistics import UNKNOWN, Estimate
 from cmaml_pl.evaluation.yardstick import Yardstick
 from cmaml_pl.studies.claims import find_sample, in_words, verdict_in_words

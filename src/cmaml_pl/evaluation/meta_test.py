@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class Measurement:
 
 
 def measure(
-    config: Config, folder: RunFolder, start: str, *, steps: int, split: str = "test"
+    config: Config, folder: RunFolder, start: str, *, steps: int, split: str = "test", workers: int | None = None
 ) -> tuple[Measurement, bool]:
     """The measurement of a run's meta-test, and whether it was read from the run's folder.
 
@@ -61,9 +62,32 @@ def measure(
         start: LEARNED or RANDOM. A random start is no policy to fall back on: it is deployed as it has adapted.
         steps: number of adaptation steps.
         split: one of MEASURED.
+        workers: `rollout.workers`, in place of the run's; None takes all cores.
     """
-    if start == RANDOM:
-        config = replace(config, deployment=Adapted())
+    config = _as_deployed(config, start)
+    what, path = _identify(config, folder, start, steps=steps, split=split)
+    kept = _read(path, what)
+    if kept is not None:
+        return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True
+    config = replace(config, rollout=replace(config.rollout, workers=workers))
+    found = adapt_from(config, folder.last_checkpoint, start, steps=steps, split=split)
+    _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
+    return found, False
+
+
+def is_measured(config: Config, folder: RunFolder, start: str, *, steps: int, split: str = "test") -> bool:
+    """Whether `measure`, with the same arguments, finds its measurement in the run's folder."""
+    what, path = _identify(_as_deployed(config, start), folder, start, steps=steps, split=split)
+    return _read(path, what) is not None
+
+
+def _as_deployed(config: Config, start: str) -> Config:
+    """The configuration of a measurement from this start."""
+    return replace(config, deployment=Adapted()) if start == RANDOM else config
+
+
+def _identify(config: Config, folder: RunFolder, start: str, *, steps: int, split: str) -> tuple[dict[str, Any], Path]:
+    """What tells a measurement from all others, and where it is kept."""
     what = {
         "format": FORMAT,
         "start": start,
@@ -79,13 +103,7 @@ def measure(
     }
     deployed = config.deployment.method.replace(":", "-")
     ending = "" if isinstance(config.deployment, Adapted) else f"_{deployed}"
-    path = folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps{ending}.pt"
-    kept = _read(path)
-    if kept is not None and kept["what"] == what:
-        return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True
-    found = adapt_from(config, folder.last_checkpoint, start, steps=steps, split=split)
-    _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
-    return found, False
+    return what, folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps{ending}.pt"
 
 
 class Recorder(Callback):
@@ -141,9 +159,6 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int, spli
         split: one of MEASURED.
     """
     recorder = Recorder(seed=config.seed)
-    # all cores, however many the run was trained with: in a study several runs train at once, but one is measured
-    rollout = replace(config.rollout, workers=None)
-    config = replace(config, rollout=rollout)
     with open_module(config) as module:
         module.inner = replace(module.inner, steps=steps)
         first_weights = module.actor.vector()
@@ -164,13 +179,13 @@ def adapt_from(config: Config, checkpoint: Path, start: str, *, steps: int, spli
     return Measurement(recorder.rows, recorder.traces)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The content of a file that `_write` wrote; None if there is no file, or it cannot be read."""
+def _read(path: Path, what: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The content of a file that `_write` wrote; None if there is none that can be read, or it is of something else."""
     try:
         content = torch.load(path, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
         return None
-    return content if isinstance(content, dict) and "what" in content else None
+    return content if isinstance(content, dict) and content.get("what") == what else None
 
 
 def _write(content: dict[str, Any], path: Path) -> None:

@@ -16,7 +16,8 @@ from rich.markup import escape
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.arms import Run, open_runs
 from cmaml_pl.evaluation.figures import plot_finetuning, plot_scatter
-from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
+from cmaml_pl.evaluation.meta_test import RANDOM
+from cmaml_pl.evaluation.parts import Part, list_parts, measure_all
 from cmaml_pl.evaluation.paths import plot_adaptation, plot_trajectories
 from cmaml_pl.evaluation.rows import Row
 from cmaml_pl.evaluation.statistics import Comparison, Estimate, Summary, compare, summarise
@@ -25,6 +26,8 @@ from cmaml_pl.evaluation.traces import Trace
 from cmaml_pl.evaluation.yardstick import NoYardstickError, Yardstick, estimate_scores, find_yardstick, with_scores
 from cmaml_pl.runs.checkpoints import load_checkpoint
 
+MEASURING_LOG = "measuring.log"
+"""What processes print that measure at the same time, in the folder of their evaluation."""
 REQUEST_FILE = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
 RESULT_FILES = (
@@ -32,21 +35,6 @@ RESULT_FILES = (
     *("adaptation.png", "finetuning.png", "scatter.png", "trajectories.png", "video.gif"),
 )
 """What an evaluation leaves."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One measurement of an evaluation: one arm with one seed.
-
-    Attributes:
-        method: name of the arm.
-        run: the run whose checkpoint and configuration are used.
-        start: LEARNED or RANDOM.
-    """
-
-    method: str
-    run: Run
-    start: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +65,7 @@ def evaluate_runs(
     split: str = "test",
     deployment: Sequence[str] = (),
     overwrite: bool = False,
+    jobs: int = 1,
 ) -> Evaluation:
     """Adapt every arm on the same tasks, and write the results.
 
@@ -92,6 +81,7 @@ def evaluate_runs(
         split: which tasks, one of MEASURED.
         deployment: overrides in the section `deployment`; with some, each run is measured in that way as well.
         overwrite: whether the results of another evaluation in `out` are replaced.
+        jobs: how many measurements are made at once.
 
     Returns:
         The results; their folder has evaluation.csv, summary.csv, comparison.csv where there are several arms,
@@ -106,7 +96,7 @@ def evaluate_runs(
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
     folder = _prepare_folder(trained, steps, out, split, deployment, overwrite=overwrite)
     parts = list_parts(runs)
-    rows, traces = _measure(parts, steps, split, console)
+    rows, traces = measure_all(parts, steps, split, console, jobs=jobs, log=folder / MEASURING_LOG)
     yardstick, missing = _find_yardstick(parts, rows)
     summaries = summarise(rows, estimate_scores(rows, yardstick) if yardstick else {})
     comparisons = compare(rows)
@@ -135,37 +125,6 @@ def _find_yardstick(parts: Sequence[Part], rows: Sequence[Row]) -> tuple[Yardsti
         return find_yardstick(rows, oracles=oracles, random=random), []
     except NoYardstickError as reason:
         return None, [f"no score: {reason}"]
-
-
-def _measure(
-    parts: Sequence[Part], steps: int, split: str, console: Console
-) -> tuple[list[Row], dict[str, list[Trace]]]:
-    """The rows of all parts, and the traces of each arm's first seed."""
-    rows: list[Row] = []
-    traces: dict[str, list[Trace]] = {}
-    for i, part in enumerate(parts, start=1):
-        found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps, split=split)
-        name = escape(f"{part.method}, seed {part.run.config.seed}")
-        console.print(f"  {i}/{len(parts)}  {name}{': measured before' if kept else ''}", soft_wrap=True)
-        rows += [{"method": part.method, **row} for row in found.rows]
-        traces.setdefault(part.method, found.traces)
-    return rows, traces
-
-
-def list_parts(runs: Sequence[Run]) -> list[Part]:
-    """Everything that has to be measured: first the learned initialisations, arm by arm, then the random ones.
-
-    A random initialisation takes normaliser, multiplier and critics from a run, so there would be one for each; of
-    those with the same seed and the same way to adapt, that of one run stands for all: the first in `Run.order`, so
-    that it does not depend on the order in which runs are named. That run's arm comes first among the random ones.
-    """
-    arms = dict.fromkeys(run.arm for run in runs)
-    parts = [Part(arm, run, LEARNED) for arm in arms for run in runs if run.arm == arm]
-    random: dict[str, dict[int, Part]] = {}
-    for run in sorted(runs, key=lambda run: run.order):
-        if run.random_arm is not None:
-            random.setdefault(run.random_arm, {}).setdefault(run.config.seed, Part(run.random_arm, run, RANDOM))
-    return [*parts, *(part for seeds in random.values() for _, part in sorted(seeds.items()))]
 
 
 def _prepare_folder(

@@ -10,7 +10,8 @@ import numpy as np
 from cmaml_pl.evaluation.arms import arm_label
 from cmaml_pl.evaluation.labels import find_label, steps_in_words
 from cmaml_pl.evaluation.meta_test import LEARNED
-from cmaml_pl.evaluation.report import Evaluation, Part
+from cmaml_pl.evaluation.parts import Part
+from cmaml_pl.evaluation.report import Evaluation
 from cmaml_pl.evaluation.rows import Row, by_arm_and_step
 from cmaml_pl.evaluation.statistics import shared_tables
 from cmaml_pl.evaluation.yardstick import Yardstick, linear_scores

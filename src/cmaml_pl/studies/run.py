@@ -101,7 +101,7 @@ def _run(study: Study, jobs: int | None, share: tuple[int, int] | None, console:
         return not failures
     paths = [run_folder(study, training).path for training in trainings]
     evaluation = evaluate_runs(
-        paths, steps=study.steps, out=study.folder / "evaluation", console=console, overwrite=True
+        paths, steps=study.steps, out=study.folder / "evaluation", console=console, overwrite=True, jobs=jobs
     )
     result = Result(study, evaluation, judge_claims(study, evaluation))
     for claim, verdict in zip(study.claims, result.verdicts, strict=True):

@@ -1,7 +1,7 @@
 """Trains the arms of a study with all seeds, each run in a process of its own, some at once."""
 
-import ctypes
 import os
+import runpy
 import signal
 import sys
 import time
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from types import FrameType
@@ -21,6 +22,7 @@ from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.distributed.slurm import find_requeue_signal
 from cmaml_pl.errors import UserError
+from cmaml_pl.forks import CAN_FORK, Fork, die_with_parent
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import AUTO, FREE_ON_RESUME, prepare_run
 from cmaml_pl.studies.definition import Study
@@ -28,9 +30,6 @@ from cmaml_pl.studies.stops import REQUEUED_BY_STUDY, StopRequest, handling
 
 PAUSE = 0.1
 """Seconds between two looks at the running processes."""
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: which signal a process gets when the one that started it dies."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Training:
 class Running:
     """A process that trains, since `started`, s, and writes to the file `log`."""
 
-    process: Popen[bytes]
+    process: Popen[bytes] | Fork
     started: float
     log: Path
 
@@ -96,8 +95,8 @@ def run_folder(study: Study, training: Training) -> RunFolder:
 def train_all(study: Study, trainings: Sequence[Training], *, jobs: int, console: Console) -> dict[Training, str]:
     """Run the trainings that are not complete, `jobs` at once; a line for each when it ends.
 
-    Every training is a process of its own, so that none is lost by another's crash. What it prints is added to
-    logs/RUN_ID.log in the study's folder.
+    Every training is a process of its own, so that none is lost by another's crash. Where several run at once, they are
+    forks of this one. What a training prints is added to logs/RUN_ID.log in the study's folder.
 
     Returns:
         The message of each training that failed.
@@ -108,7 +107,6 @@ def train_all(study: Study, trainings: Sequence[Training], *, jobs: int, console
     """
     board = _Board(deque(trainings))
     (study.folder / "logs").mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, REQUEUED_BY_STUDY: "1", **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
     with _passing_signals_on(board):
         while board.running or (board.waiting and board.stop is None):
             for training, running in list(board.running.items()):
@@ -119,16 +117,14 @@ def train_all(study: Study, trainings: Sequence[Training], *, jobs: int, console
             for _ in range(len(board.waiting)):
                 if len(board.running) == jobs or board.stop is not None:
                     break
-                _begin(board, board.waiting.popleft(), study, environment, len(trainings), console)
+                _begin(board, board.waiting.popleft(), study, jobs, len(trainings), console)
             time.sleep(PAUSE)
     if board.stop is not None:
         raise StopRequest(board.stop)
     return board.failures
 
 
-def _begin(
-    board: _Board, training: Training, study: Study, environment: Mapping[str, str], total: int, console: Console
-) -> None:
+def _begin(board: _Board, training: Training, study: Study, jobs: int, total: int, console: Console) -> None:
     """Start a training, unless it is complete, cannot be started, or another process trains it: then it waits."""
     folder = run_folder(study, training)
     if _is_taken(folder):
@@ -152,16 +148,12 @@ def _begin(
         _settle(board, training, (beyond if done > asked else None, "complete before"), total, console)
         return
     log = study.folder / "logs" / f"{training.run_id}.log"
-    with log.open("ab") as output:
-        process = Popen(
-            [sys.executable, "-m", "cmaml_pl", "train", *training.arguments],
-            env=environment,
-            stdin=DEVNULL,
-            stdout=output,
-            stderr=STDOUT,
-            start_new_session=True,  # Ctrl-C on a terminal is for this process, which passes it on, once
-            preexec_fn=_die_with_parent,
-        )
+    variables = {REQUEUED_BY_STUDY: "1", **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
+    process: Popen[bytes] | Fork
+    if CAN_FORK and jobs > 1 and config.trainer.get("accelerator", "cpu") == "cpu":  # CUDA does not survive a fork
+        process = Fork(partial(_train, training.arguments, variables), log)
+    else:
+        process = _start(training.arguments, variables, log)
     board.running[training] = Running(process, time.monotonic(), log)
     if board.stop is not None:  # it came just before
         process.send_signal(board.stop)
@@ -189,10 +181,25 @@ def _is_taken(folder: RunFolder) -> bool:
         return True
 
 
-def _die_with_parent() -> None:
-    """In a child on Linux: be sent SIGTERM when the parent dies, however that is."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _train(arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+    """Be `python -m cmaml_pl train`, in a fork."""
+    os.environ.update(variables)
+    sys.argv[1:] = ["train", *arguments]
+    runpy.run_module("cmaml_pl", run_name="__main__", alter_sys=True)
+
+
+def _start(arguments: Sequence[str], variables: Mapping[str, str], log: Path) -> Popen[bytes]:
+    """Start a training as a Python of its own."""
+    with log.open("ab") as output:
+        return Popen(
+            [sys.executable, "-m", "cmaml_pl", "train", *arguments],
+            env={**os.environ, **variables},
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,  # Ctrl-C on a terminal is for this process, which passes it on, once
+            preexec_fn=die_with_parent,
+        )
 
 
 def _outcome(code: int, running: Running) -> tuple[str | None, str]:
@@ -230,4 +237,8 @@ def _passing_signals_on(board: _Board) -> Iterator[None]:
 
     requeue = find_requeue_signal()
     with handling([signal.SIGINT, signal.SIGTERM, *([requeue] if requeue else [])], stop):
-        yield
+        try:
+            yield
+        finally:  # with none running, unless this process has met an error
+            for running in board.running.values():
+                running.process.send_signal(signal.SIGTERM)
