@@ -13,7 +13,11 @@ import torch
 
 from cmaml_pl.forks import CAN_FORK, Fork
 
-pytestmark = pytest.mark.skipif(not CAN_FORK, reason="processes are not forked here")
+# Python 3.12 and later say so of every fork; the threads here are those of pytest's plugins and of numerical libraries
+pytestmark = [
+    pytest.mark.skipif(not CAN_FORK, reason="processes are not forked here"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
 def end(fork):

@@ -1,16 +1,22 @@
 """Measuring a run: the rows against the rollouts, and what is kept."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 from tensordict import TensorDict
 
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.loading import load_experiment, store
+from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation import meta_test
+from cmaml_pl.evaluation.arms import open_runs
 from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, measure
+from cmaml_pl.evaluation.parts import list_parts, measure_all
 from cmaml_pl.evaluation.rows import stage_rows
+from cmaml_pl.forks import CAN_FORK
 from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.task import Task
 
@@ -160,3 +166,42 @@ def test_more_steps_begin_with_the_numbers_of_fewer(run):
     one, _ = measure(config, folder, LEARNED, steps=1)
     two, _ = measure(config, folder, LEARNED, steps=2)
     assert [row for row in two.rows if row["step"] < 2] == one.rows
+
+
+def forked(test):
+    """Python 3.12 and later warn of forks where there are threads: here those of pytest and of numerical libraries."""
+    for mark in (
+        pytest.mark.skipif(not CAN_FORK, reason="processes are not forked here"),
+        pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    ):
+        test = mark(test)
+    return test
+
+
+@forked
+def test_what_is_measured_at_once_is_what_is_measured_one_after_the_other(run, tmp_path):
+    _, folder = run
+    parts = list_parts(open_runs([folder.path]))
+
+    def measured(jobs):
+        console = Console(file=io.StringIO())
+        rows, traces = measure_all(parts, 2, "test", console, jobs=jobs, log=tmp_path / "log")
+        return rows, list(traces), console.file.getvalue()
+
+    rows, methods, printed = measured(2)
+    assert printed.splitlines() == ["  1/2  fomaml+trpo_lag, seed 0", "  2/2  random, seed 0"]
+    assert len(rows) == 2 * 5 * 3  # starts, tasks, steps
+    assert measured(2)[2].count("measured before") == 2
+    for file in folder.measurements.iterdir():
+        file.unlink()
+    assert measured(1) == (rows, methods, printed)
+
+
+@forked
+def test_what_a_fork_cannot_measure_is_the_error_of_whoever_asks(run, tmp_path):
+    _, folder = run
+    parts = list_parts(open_runs([folder.path]))
+    folder.last_checkpoint.write_text("torn")
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        measure_all(parts, 1, "test", Console(quiet=True), jobs=2, log=tmp_path / "log")
+    assert "UserError" in (tmp_path / "log").read_text()
