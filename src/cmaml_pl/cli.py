@@ -23,6 +23,7 @@ from cmaml_pl.assembly import build_datamodule, build_trainer, find_ranks, open_
 from cmaml_pl.configuration.loading import experiments, load_experiment, sweeps
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
+from cmaml_pl.cores import find_jobs
 from cmaml_pl.distributed.slurm import requeue_slurm_job
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.meta_test import MEASURED
@@ -169,10 +170,11 @@ def evaluate(overrides: Sequence[str]) -> Path:
 
     steps=K is the number of adaptation steps, and out=FOLDER the folder of the results. split=validation measures on
     the validation tasks instead, for tuning. deployment.method=NAME measures each run deployed in that way as well.
+    jobs=N starts at once are measured, by default as many as there are cores.
     """
     deployment = [item for item in overrides if item.startswith("deployment.")]
     others = [item for item in overrides if item not in deployment]
-    run, steps, out, split, quiet, _ = _values("evaluate", others)
+    run, steps, out, split, jobs, quiet, _ = _values("evaluate", others)
     if not run:
         raise UserError(
             "evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K, out=FOLDER and split=validation."
@@ -191,6 +193,7 @@ def evaluate(overrides: Sequence[str]) -> Path:
         out=Path(str(out)) if out else None,
         deployment=deployment,
         console=_console(quiet=bool(quiet)),
+        jobs=find_jobs(jobs),
     ).folder
 
 

@@ -179,29 +179,29 @@ def forked(test):
 
 
 @forked
-def test_what_is_measured_at_once_is_what_is_measured_one_after_the_other(run, tmp_path):
+def test_what_is_measured_at_once_is_what_is_measured_one_after_the_other(run):
     _, folder = run
     parts = list_parts(open_runs([folder.path]))
 
     def measured(jobs):
         console = Console(file=io.StringIO())
-        rows, traces = measure_all(parts, 2, "test", console, jobs=jobs, log=tmp_path / "log")
+        rows, traces = measure_all(parts, 2, "test", console, jobs=jobs)
         return rows, list(traces), console.file.getvalue()
 
     rows, methods, printed = measured(2)
     assert printed.splitlines() == ["  1/2  fomaml+trpo_lag, seed 0", "  2/2  random, seed 0"]
     assert len(rows) == 2 * 5 * 3  # starts, tasks, steps
     assert measured(2)[2].count("measured before") == 2
-    for file in folder.measurements.iterdir():
+    for file in folder.measurements.glob("*.pt"):
         file.unlink()
     assert measured(1) == (rows, methods, printed)
 
 
 @forked
-def test_what_a_fork_cannot_measure_is_the_error_of_whoever_asks(run, tmp_path):
+def test_what_a_fork_cannot_measure_is_the_error_of_whoever_asks(run):
     _, folder = run
     parts = list_parts(open_runs([folder.path]))
     folder.last_checkpoint.write_text("torn")
     with pytest.raises(UserError, match=r"last\.ckpt"):
-        measure_all(parts, 1, "test", Console(quiet=True), jobs=2, log=tmp_path / "log")
-    assert "UserError" in (tmp_path / "log").read_text()
+        measure_all(parts, 1, "test", Console(quiet=True), jobs=2)
+    assert "UserError" in (folder.measurements / "learned.log").read_text()

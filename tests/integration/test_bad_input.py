@@ -52,6 +52,7 @@ CASES = [
     ("Did you mean deployment.method?", "evaluate run={run} deployment=mixture"),
     ("are deployed by deployment.method=adapted as they are", "evaluate run={run} deployment.method=adapted"),
     ("quiet is 2", "evaluate run={run} quiet=2"),
+    ("jobs is 0, but must be a whole number, at least 1", "evaluate run={run} jobs=0"),
     ("the same method with the same seed", "evaluate run=[{run},{run}]"),
     ("is not a run folder", "evaluate run=nowhere"),
     ("export takes ckpt=PATH", "export"),

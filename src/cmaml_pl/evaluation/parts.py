@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from cmaml_pl.cores import usable_cores
 from cmaml_pl.evaluation.arms import Run
 from cmaml_pl.evaluation.meta_test import LEARNED, RANDOM, is_measured, measure
 from cmaml_pl.evaluation.rows import Row
@@ -53,12 +54,12 @@ def list_parts(runs: Sequence[Run]) -> list[Part]:
 
 
 def measure_all(
-    parts: Sequence[Part], steps: int, split: str, console: Console, *, jobs: int, log: Path
+    parts: Sequence[Part], steps: int, split: str, console: Console, *, jobs: int
 ) -> tuple[list[Row], dict[str, list[Trace]]]:
     """The rows of all parts, and the traces of each arm's first seed."""
     rows: list[Row] = []
     traces: dict[str, list[Trace]] = {}
-    for i, (part, forked) in enumerate(_in_turn(parts, steps, split, jobs, log), start=1):
+    for i, (part, forked) in enumerate(_in_turn(parts, steps, split, jobs), start=1):
         found, kept = measure(part.run.config, part.run.folder, part.start, steps=steps, split=split)
         name = escape(f"{part.method}, seed {part.run.config.seed}")
         before = ": measured before" if kept and not forked else ""
@@ -68,22 +69,32 @@ def measure_all(
     return rows, traces
 
 
-def _in_turn(parts: Sequence[Part], steps: int, split: str, jobs: int, log: Path) -> Iterator[tuple[Part, bool]]:
+def _log(part: Part) -> Path:
+    """What a fork prints that measures it."""
+    part.run.folder.measurements.mkdir(exist_ok=True)
+    return part.run.folder.measurements / f"{part.start}.log"
+
+
+def _in_turn(parts: Sequence[Part], steps: int, split: str, jobs: int) -> Iterator[tuple[Part, bool]]:
     """Each part, and whether a fork has measured it by then; `jobs` forks do so at once, where there may be several.
 
     What a fork has failed to measure is left to whoever asks, who gets to know why.
     """
     arguments = [(part.run.config, part.run.folder, part.start) for part in parts]
     how: dict[str, Any] = {"steps": steps, "split": split}
-    several = CAN_FORK and jobs > 1
-    waiting = [i for i, of_part in enumerate(arguments) if several and not is_measured(*of_part, **how)]
+    waiting = [i for i, of_part in enumerate(arguments) if CAN_FORK and not is_measured(*of_part, **how)]
+    jobs = min(jobs, len(waiting))
+    if jobs < 2:
+        waiting = []
+    else:
+        how["workers"] = max(1, usable_cores() // jobs)
     forks: dict[int, Fork] = {}
     try:
         for i, part in enumerate(parts):
             while i in waiting or (i in forks and forks[i].poll() is None):
                 if waiting and sum(fork.poll() is None for fork in forks.values()) < jobs:
                     following = waiting.pop(0)
-                    forks[following] = Fork(partial(measure, *arguments[following], **how, workers=1), log)
+                    forks[following] = Fork(partial(measure, *arguments[following], **how), _log(parts[following]))
                 else:
                     time.sleep(PAUSE)
             yield part, i in forks

@@ -26,8 +26,6 @@ from cmaml_pl.evaluation.traces import Trace
 from cmaml_pl.evaluation.yardstick import NoYardstickError, Yardstick, estimate_scores, find_yardstick, with_scores
 from cmaml_pl.runs.checkpoints import load_checkpoint
 
-MEASURING_LOG = "measuring.log"
-"""What processes print that measure at the same time, in the folder of their evaluation."""
 REQUEST_FILE = "evaluation.yaml"
 """What was asked for, in the folder of an evaluation of several runs."""
 RESULT_FILES = (
@@ -96,7 +94,7 @@ def evaluate_runs(
             console.print(f"{run.folder.path} has only done {done} of its {total} meta-iterations.", soft_wrap=True)
     folder = _prepare_folder(trained, steps, out, split, deployment, overwrite=overwrite)
     parts = list_parts(runs)
-    rows, traces = measure_all(parts, steps, split, console, jobs=jobs, log=folder / MEASURING_LOG)
+    rows, traces = measure_all(parts, steps, split, console, jobs=jobs)
     yardstick, missing = _find_yardstick(parts, rows)
     summaries = summarise(rows, estimate_scores(rows, yardstick) if yardstick else {})
     comparisons = compare(rows)

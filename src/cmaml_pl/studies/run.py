@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
-from cmaml_pl.cores import usable_cores
+from cmaml_pl.cores import find_jobs
 from cmaml_pl.distributed.slurm import find_requeue_signal, requeue_slurm_job
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.report import evaluate_runs
@@ -70,19 +70,17 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
                 raise UserError(f"study has no key {key}.{hint} It takes {', '.join(KEYS)}.")
     given = parse_overrides([item for item in overrides if item not in others])
     request = {key: find_value(given, key) for key in KEYS}
-    jobs = request["jobs"]
-    if jobs is not None and (type(jobs) is not int or jobs < 1):
-        raise UserError(f"jobs is {jobs!r}, but must be a whole number, at least 1.")
+    request["jobs"] = find_jobs(request["jobs"])
     for key, choices in (("scale", (None, QUICK)), ("quiet", (None, True, False))):
         if request[key] not in choices:
             raise UserError(f"{key} is {request[key]!r}, but must be {' or '.join(map(str, choices[1:]))}.")
     return request, others
 
 
-def _run(study: Study, jobs: int | None, share: tuple[int, int] | None, console: Console) -> Result | bool:
+def _run(study: Study, jobs: int, share: tuple[int, int] | None, console: Console) -> Result | bool:
     """Run one study. The result; or only whether all trainings succeeded, where it is not evaluated."""
     total = len(study.arms) * len(study.seeds)
-    jobs = min(jobs or usable_cores(), total)
+    jobs = min(jobs, total)
     trainings = list_trainings(study, jobs=jobs)
     mine = trainings if share is None else trainings[share[0] - 1 :: share[1]]
     which = "" if share is None else f"; part {share[0]} of {share[1]}, {len(mine)} runs"
