@@ -2,7 +2,7 @@
 
 import os
 
-from cmaml_pl.errors import UserError
+from .errors import UserError
 
 
 def usable_cores() -> int:
