@@ -82,12 +82,9 @@ def _in_turn(parts: Sequence[Part], steps: int, split: str, jobs: int) -> Iterat
     """
     arguments = [(part.run.config, part.run.folder, part.start) for part in parts]
     how: dict[str, Any] = {"steps": steps, "split": split}
-    waiting = [i for i, of_part in enumerate(arguments) if CAN_FORK and not is_measured(*of_part, **how)]
-    jobs = min(jobs, len(waiting))
-    if jobs < 2:
-        waiting = []
-    else:
-        how["workers"] = max(1, usable_cores() // jobs)
+    at_once = CAN_FORK and jobs > 1
+    waiting = [i for i, of_part in enumerate(arguments) if at_once and not is_measured(*of_part, **how)]
+    how["workers"] = max(1, usable_cores() // max(1, min(jobs, len(waiting))))
     forks: dict[int, Fork] = {}
     try:
         for i, part in enumerate(parts):

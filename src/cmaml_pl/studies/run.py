@@ -80,17 +80,17 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def _run(study: Study, jobs: int, share: tuple[int, int] | None, console: Console) -> Result | bool:
     """Run one study. The result; or only whether all trainings succeeded, where it is not evaluated."""
     total = len(study.arms) * len(study.seeds)
-    jobs = min(jobs, total)
-    trainings = list_trainings(study, jobs=jobs)
+    at_once = min(jobs, total)
+    trainings = list_trainings(study, jobs=at_once)
     mine = trainings if share is None else trainings[share[0] - 1 :: share[1]]
     which = "" if share is None else f"; part {share[0]} of {share[1]}, {len(mine)} runs"
     console.print(
-        f"{study.name}: {len(study.arms)} arms, {len(study.seeds)} seeds{which}, {jobs} at once: {study.folder}",
+        f"{study.name}: {len(study.arms)} arms, {len(study.seeds)} seeds{which}, {at_once} at once: {study.folder}",
         soft_wrap=True,
     )
     if study.left_out:
         console.print(f"  claims left out, about other arms or later steps: {study.left_out}")
-    failures = train_all(study, mine, jobs=jobs, console=console)
+    failures = train_all(study, mine, jobs=at_once, console=console)
     if failures:
         missing = ", ".join(training.run_id for training in failures)
         message = f"{len(failures)} of {len(mine)} runs failed: {missing}. The same command tries them again."
