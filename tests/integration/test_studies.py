@@ -93,7 +93,7 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     )
     page = (folder / "report.html").read_text()
     assert "Is &lt;my arm&gt; better?" in page
-    assert page.count("data:image/png;base64,") == 2  # adaptation and verdicts
+    assert page.count("data:image/png;base64,") == 3  # adaptation, verdicts, return against cost
     assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
     assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
     for run in ("cmaml-s0", "my_arm-s1"):

@@ -8,8 +8,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 WITHOUT_INFLUENCE = (
     *("__main__.py", "cli.py", "export.py", "figures/", "studies/", "tracking/"),
-    *(f"evaluation/{name}.py" for name in ("arms", "figures", "labels", "report", "statistics", "tables", "video")),
-    "evaluation/yardstick.py",
+    *(f"evaluation/{name}.py" for name in ("arms", "figures", "labels", "parts", "report", "statistics", "tables")),
+    *(f"evaluation/{name}.py" for name in ("video", "yardstick")),
 )
 """Files and folders that only ask for measurements or show them: all others can move the numbers."""
 

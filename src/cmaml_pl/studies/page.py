@@ -57,6 +57,6 @@ def _render_cell(text: str) -> str:
 
 
 def render_picture(path: Path, words: str) -> str:
-    """A PNG, within the page."""
+    """A PNG or a GIF, within the page."""
     content = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{content}">'
+    return f'<img alt="{escape(words)}" src="data:image/{path.suffix[1:]};base64,{content}">'

@@ -11,7 +11,7 @@ from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import Verdict
 from cmaml_pl.studies.page import render, render_page, render_picture, render_table
 from cmaml_pl.studies.picture import draw_verdicts
-from cmaml_pl.studies.tables import Lines, arm_lines, verdict_lines, verdict_records
+from cmaml_pl.studies.tables import Lines, arm_lines, training_lines, verdict_lines, verdict_records
 
 VERDICTS = "verdicts.png"
 
@@ -29,6 +29,17 @@ ARMS_NOTE = (
     "over all steps. The critic's error is the difference between the mean cost of an episode of a task and what the "
     "safety critic predicts of it. Training: steps and seconds of one seed, without validation."
 )
+
+TRAINING_NOTE = (
+    "The newest meta-policy on each meta-batch of training tasks, before adaptation, and the policies that it adapts "
+    "to. Means over seeds; in brackets the smallest and the largest of a seed."
+)
+
+OTHER_PICTURES = {
+    "scatter.png": "Return against cost",
+    "video.gif": "The same task before and after adaptation",
+}
+"""Pictures of an evaluation that follow the tables, each with its title."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ def _section(result: Result) -> str:
     """The part of a page that is about one study, as HTML."""
     study, folder = result.study, result.evaluation.folder
     pictures = [path for name in ("adaptation.png", "finetuning.png") if (path := folder / name).exists()]
+    others = [(folder / name, words) for name, words in OTHER_PICTURES.items() if (folder / name).exists()]
     parts = [
         *([render("p", TRIAL, "warning")] if study.trial else []),
         *([render("p", study.question)] if study.question else []),
@@ -79,6 +91,10 @@ def _section(result: Result) -> str:
         table = render_table(verdict_lines(study, result.verdicts))
         parts += [render("h3", "Claims"), picture, table, render("p", VERDICTS_NOTE, "small")]
     parts += [render("h3", "Arms"), render_table(arm_lines(result.evaluation)), render("p", ARMS_NOTE, "small")]
+    for path, words in others:
+        parts += [render("h3", words), render_picture(path, f"{words}, in the study {study.name}")]
+    parts += [render("h3", "In meta-training"), render_table(training_lines(result.evaluation))]
+    parts += [render("p", TRAINING_NOTE, "small")]
     return "\n".join([*parts, render("h3", "Repeat it"), render("pre", study.command)])
 
 

@@ -13,6 +13,7 @@ from cmaml_pl.evaluation.meta_test import LEARNED
 from cmaml_pl.evaluation.report import Evaluation
 from cmaml_pl.evaluation.statistics import Estimate, Summary
 from cmaml_pl.studies.claims import in_words, verdict_in_words
+from cmaml_pl.studies.course import EARLY, LATE, Course, find_course
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import Verdict
 
@@ -74,6 +75,43 @@ def arm_lines(evaluation: Evaluation) -> Lines:
         end += [str(arm[-1].seeds), effort.get(method, "none")]
         lines.append([find_label(method), *returns, *costs, *end])
     return lines
+
+
+def training_lines(evaluation: Evaluation) -> Lines:
+    """A line for each trained arm: what its newest meta-policies did in meta-training, over its seeds."""
+    lines = [
+        [
+            "arm",
+            "meta-iterations",
+            *(f"{what} {when} adaptation, last {LATE}" for what in ("return", "cost") for when in ("before", "after")),
+            f"over the limit, after the {EARLY}th",
+            "eta at the end",
+            "eta at its cap, % of the meta-iterations",
+        ]
+    ]
+    arms: dict[str, list[Course]] = {}
+    for part in evaluation.parts:
+        if part.start == LEARNED and (metrics := part.run.folder.metrics).exists():
+            config = part.run.config
+            course = find_course(read_metrics(metrics), limit=config.inner.cost_limit, eta_max=config.safety.eta_max)
+            arms.setdefault(part.method, []).append(course)
+    for arm, courses in arms.items():
+        cells = [
+            _over_seeds([getattr(course, name) for course in courses])
+            for name in ("iterations", "return_before", "return_after", "cost_before", "cost_after")
+        ]
+        over = f"{sum(course.over for course in courses)} of {sum(course.counted for course in courses)}"
+        eta, at_cap = ([getattr(course, name) for course in courses] for name in ("eta", "at_cap"))
+        lines.append([find_label(arm), *cells, over, _over_seeds(eta), _over_seeds([100 * share for share in at_cap])])
+    return lines
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    """Their mean, and the range where they differ."""
+    mean, low, high = fmean(values), min(values), max(values)
+    if math.isnan(mean):
+        return "unknown"
+    return f"{mean:.3g}" if low == high else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _training_effort(evaluation: Evaluation) -> dict[str, str]:
