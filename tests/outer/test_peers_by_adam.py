@@ -1,4 +1,4 @@
-"""Peers whose meta-step is one of Adam: pairs of an inner and an outer method where the constrained optimum is known."""
+"""Peers whose meta-step is one of Adam: pairs of inner and outer methods where the constrained optimum is known."""
 
 import pytest
 import torch
