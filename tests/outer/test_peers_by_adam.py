@@ -35,23 +35,22 @@ def meta_learn(outer, inner, *, start, iterations, tasks=4, seed=1):
 
 
 REGION = {"max_kl": 0.02, "lr": 0.01, "passes": 20}
+STEP = {"lr": 0.02, "log_std": False}
+PEERS = {
+    "Meta-SRL": (MetaSRL(**STEP), make_method("crpo", region=REGION, tolerance=0.0), LIMIT),
+    "P3O and Reptile": (Reptile(**STEP), make_method("p3o", region=REGION, margin=0.9), 0.9 * LIMIT),
+    "MAML-PPO-Lagrangian": (
+        FOMAML(**STEP),
+        make_method("ppo_lag", region=REGION, multiplier_lr=0.05, multiplier_kp=0.5, multiplier_carry=0.3),
+        LIMIT,
+    ),
+}
 
 
 @pytest.mark.parametrize("start", [0.0, 1.5])
-@pytest.mark.parametrize(
-    ("outer", "inner", "end"),
-    [
-        pytest.param(MetaSRL(lr=0.02, log_std=False), make_method("crpo", region=REGION, tolerance=0.0), LIMIT, id="Meta-SRL"),
-        pytest.param(Reptile(lr=0.02, log_std=False), make_method("p3o", region=REGION, margin=0.9), 0.9 * LIMIT, id="P3O-Reptile"),
-        pytest.param(
-            FOMAML(lr=0.02, log_std=False),
-            make_method("ppo_lag", region=REGION, multiplier_lr=0.05, multiplier_kp=0.5, multiplier_carry=0.3),
-            LIMIT,
-            id="MAML-PPO-Lagrangian",
-        ),
-    ],
-)
-def test_the_adapted_policies_come_to_the_constrained_optimum(outer, inner, end, start):
+@pytest.mark.parametrize("peer", PEERS)
+def test_the_adapted_policies_come_to_the_constrained_optimum(peer, start):
+    outer, inner, end = PEERS[peer]
     path = meta_learn(outer, inner, start=start, iterations=160)
     adapted = path[-60:, 1].mean(dim=0)
     torch.testing.assert_close(adapted, torch.tensor([end, float(TARGET[1])]), rtol=0.0, atol=0.05)
