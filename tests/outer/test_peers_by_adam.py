@@ -1,5 +1,7 @@
 """Peers whose meta-step is one of Adam: pairs of inner and outer methods where the constrained optimum is known."""
 
+from typing import Any
+
 import pytest
 import torch
 from tests.helpers import make_method
@@ -35,7 +37,7 @@ def meta_learn(outer, inner, *, start, iterations, tasks=4, seed=1):
 
 
 REGION = {"max_kl": 0.02, "lr": 0.01, "passes": 20}
-STEP = {"lr": 0.02, "log_std": False}
+STEP: dict[str, Any] = {"lr": 0.02, "log_std": False}
 PEERS = {
     "Meta-SRL": (MetaSRL(**STEP), make_method("crpo", region=REGION, tolerance=0.0), LIMIT),
     "P3O and Reptile": (Reptile(**STEP), make_method("p3o", region=REGION, margin=0.9), 0.9 * LIMIT),
