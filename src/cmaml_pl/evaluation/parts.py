@@ -91,10 +91,12 @@ def _in_turn(parts: Sequence[Part], steps: int, split: str, jobs: int) -> Iterat
             while i in waiting or (i in forks and forks[i].poll() is None):
                 if waiting and sum(fork.poll() is None for fork in forks.values()) < jobs:
                     following = waiting.pop(0)
-                    forks[following] = Fork(partial(measure, *arguments[following], **how), _log(parts[following]))
+                    work = partial(measure, *arguments[following], **how)
+                    forks[following] = Fork(work, _log(parts[following]), stop=signal.SIGKILL)
+                    forks[following].start()
                 else:
                     time.sleep(PAUSE)
             yield part, i in forks
     finally:
-        for fork in forks.values():
-            fork.send_signal(signal.SIGTERM)
+        for fork in forks.values():  # Lightning's handler of SIGTERM would first end the whole measurement
+            fork.send_signal(signal.SIGKILL)

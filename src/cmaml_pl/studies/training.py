@@ -152,6 +152,7 @@ def _begin(board: _Board, training: Training, study: Study, jobs: int, total: in
     process: Popen[bytes] | Fork
     if CAN_FORK and jobs > 1 and config.trainer.get("accelerator", "cpu") == "cpu":  # CUDA does not survive a fork
         process = Fork(partial(_train, training.arguments, variables), log)
+        process.start()
     else:
         process = _start(training.arguments, variables, log)
     board.running[training] = Running(process, time.monotonic(), log)
