@@ -100,7 +100,7 @@ def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
     (study,) = load(study="nav2d", scale="quick")
     config = study.config(study.arms[0])
     assert study.trial
-    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 8)
+    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 4)
     assert str(study.folder) == "runs/quick/nav2d/study-nav2d"
     assert max(claim.step for claim in study.claims) == 3
 
@@ -176,8 +176,8 @@ def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, mo
     (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [cmaml, {long}]\noverrides: [run.dir=here]")
     (study,) = load(study="mine.yaml", scale="quick")
     configs = [prepare_run(training.arguments)[0] for training in list_trainings(study, jobs=1)[:2]]
-    assert [config.train.meta_iterations for config in configs] == [3, 50]
-    assert [(config.run.dir, config.tasks.test) for config in configs] == [("here/quick", 8)] * 2
+    assert [config.train.meta_iterations for config in configs] == [3, 3]
+    assert [(config.run.dir, config.tasks.test) for config in configs] == [("here/quick", 4)] * 2
 
 
 @pytest.mark.parametrize("label", ["1e3", "007", "true", "null"])

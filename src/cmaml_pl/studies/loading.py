@@ -229,7 +229,7 @@ def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> Non
 
 
 def scaled_down(study: Study) -> Study:
-    """A trial of the pipeline in minutes: two seeds, a twentieth of the meta-iterations, few steps and tasks.
+    """A trial of the pipeline in minutes: two seeds, up to three meta-iterations, few steps and tasks.
 
     Its runs have a folder of their own, so that no other study goes on from them.
     """
@@ -248,8 +248,8 @@ def _smaller(config: Config) -> list[str]:
     """The overrides that make a training a trial."""
     smaller = {
         "run.dir": Path(config.run.dir) / QUICK,
-        "train.meta_iterations": max(1, config.train.meta_iterations // 20),
-        "tasks.validation": min(config.tasks.validation, 8),
-        "tasks.test": min(config.tasks.test, 8),
+        "train.meta_iterations": min(3, max(1, config.train.meta_iterations // 20)),
+        "tasks.validation": min(config.tasks.validation, 4),
+        "tasks.test": min(config.tasks.test, 4),
     }
     return [f"{key}={value}" for key, value in smaller.items()]
