@@ -229,7 +229,7 @@ def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> Non
 
 
 def scaled_down(study: Study) -> Study:
-    """A trial of the pipeline in minutes: two seeds, up to three meta-iterations, few steps and tasks.
+    """A trial of the pipeline in minutes: two seeds, up to three meta-iterations, few steps, small batches, few tasks.
 
     Its runs have a folder of their own, so that no other study goes on from them.
     """
@@ -249,6 +249,7 @@ def _smaller(config: Config) -> list[str]:
     smaller = {
         "run.dir": Path(config.run.dir) / QUICK,
         "train.meta_iterations": min(3, max(1, config.train.meta_iterations // 20)),
+        "train.tasks_per_batch": min(config.train.tasks_per_batch, 4),
         "tasks.validation": min(config.tasks.validation, 4),
         "tasks.test": min(config.tasks.test, 4),
     }

@@ -42,6 +42,17 @@ def render(tag: str, text: str, style: str = "") -> str:
     return f"<{tag}{f' class={chr(34)}{style}{chr(34)}' if style else ''}>{escape(text)}</{tag}>"
 
 
+def render_heading(name: str) -> str:
+    """The heading of a part that `render_contents` leads to."""
+    return f'<h2 id="{escape(name)}">{escape(name)}</h2>'
+
+
+def render_contents(parts: Sequence[tuple[str, str]]) -> str:
+    """A list of the page's parts, each with its name and what it is about."""
+    lines = (f'<li><a href="#{escape(name)}">{escape(name)}</a>: {escape(words)}</li>' for name, words in parts)
+    return f"<ul>{''.join(lines)}</ul>"
+
+
 def render_table(lines: Sequence[Sequence[str]]) -> str:
     """A table whose first line names the columns. An interval stands below its mean."""
     head, *rows = (

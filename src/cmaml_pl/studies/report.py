@@ -1,15 +1,19 @@
-"""Writes what a study has found: its verdicts as CSV and Markdown, and a page that opens from disk."""
+"""Writes what studies have found: a page that opens from disk, the same tables as Markdown, and the data."""
 
 import csv
+import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cmaml_pl.evaluation.report import Evaluation
 from cmaml_pl.files import in_one_move
+from cmaml_pl.studies.course import find_courses
 from cmaml_pl.studies.definition import Study
-from cmaml_pl.studies.inference import Verdict
-from cmaml_pl.studies.page import render, render_page, render_picture, render_table
+from cmaml_pl.studies.inference import FAILS, HOLDS, UNDECIDED, Verdict
+from cmaml_pl.studies.page import render, render_contents, render_heading, render_page, render_picture, render_table
 from cmaml_pl.studies.picture import draw_verdicts
 from cmaml_pl.studies.tables import Lines, arm_lines, training_lines, verdict_lines, verdict_records
 
@@ -20,8 +24,9 @@ TRIAL = "A trial of the pipeline at a small scale, which decides nothing: its nu
 VERDICTS_NOTE = (
     "The effect is the mean difference in the direction of the claim, paired by seed and task. Its interval is the one "
     "that decides: each end is at the level at which Holm's procedure tests the claim among all of the study, 2.5 % in "
-    "each direction for the whole study. A claim holds if the interval is above the smallest effect that matters, and "
-    "does not hold if it is below. verdicts.csv has the p values, and the 95 % interval of each claim by itself."
+    "each direction for the whole study; where a few tasks cost most, it is longer on one side. A claim holds if the "
+    "interval is above the smallest effect that matters, and does not hold if it is below. verdicts.csv has the p "
+    "values, and the 95 % interval of each claim by itself."
 )
 
 ARMS_NOTE = (
@@ -50,57 +55,87 @@ class Result:
     evaluation: Evaluation
     verdicts: list[Verdict]
 
+    @cached_property
+    def tables(self) -> list[tuple[str, Lines, str]]:
+        """Each with its title, its lines, and what they mean."""
+        courses = find_courses(self.evaluation)
+        claims = [("Claims", verdict_lines(self.study, self.verdicts), VERDICTS_NOTE)] if self.verdicts else []
+        return [
+            *claims,
+            ("Arms", arm_lines(self.evaluation.summaries, courses), ARMS_NOTE),
+            ("In meta-training", training_lines(courses), TRAINING_NOTE),
+        ]
+
 
 def write_result(result: Result) -> list[Path]:
-    """Write report.html and, where there are claims, VERDICTS and verdicts.{csv,md} to the study's folder."""
+    """Write report.{html,md} and, where there are claims, VERDICTS and verdicts.csv to the study's folder."""
     study, folder = result.study, result.study.folder
-    written = [folder / name for name in ("verdicts.csv", "verdicts.md", VERDICTS)] if result.verdicts else []
+    written = [folder / name for name in ("verdicts.csv", VERDICTS)] if result.verdicts else []
     if result.verdicts:
         with in_one_move(written[0]) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
             records = verdict_records(study, result.verdicts)
             writer = csv.DictWriter(file, fieldnames=list(records[0]))
             writer.writeheader()
             writer.writerows(records)
-        trial = f"{TRIAL}\n\n" if study.trial else ""
-        table = _markdown(verdict_lines(study, result.verdicts))
-        _write(f"# {study.name}\n\n{trial}{table}\n\n{VERDICTS_NOTE}\n", written[1])
-        with in_one_move(written[2], ".tmp.png") as scratch:
+        with in_one_move(written[1], ".tmp.png") as scratch:
             draw_verdicts(study, result.verdicts, scratch)
-    return [*written, _write(render_page(study.name, [_section(result)]), folder / "report.html")]
+    page = render_page(study.name, [_section(result)])
+    return [*written, _write(page, folder / "report.html"), _write(_markdown([result]), folder / "report.md")]
 
 
-def write_index(results: Sequence[Result], folder: Path) -> Path:
-    """Write one page with all studies to FOLDER/index.html."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sections = [render("h2", result.study.name) + _section(result) for result in results]
-    return _write(render_page("Studies", sections), folder / "index.html")
+def write_index(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Write all studies to FOLDER/index.{html,md}, and the data of each to FOLDER/NAME."""
+    for result in results:
+        data = folder / result.study.name
+        data.mkdir(parents=True, exist_ok=True)
+        for path in sorted([*result.evaluation.folder.glob("*.csv"), *result.study.folder.glob("*.csv")]):
+            shutil.copyfile(path, data / path.name)
+    contents = [(result.study.name, f"{result.study.question} {_count(result)}".strip()) for result in results]
+    sections = [render_heading(result.study.name) + _section(result) for result in results]
+    page = render_page("Studies", [render_contents(contents), *sections])
+    return [_write(page, folder / "index.html"), _write(_markdown(results), folder / "index.md")]
+
+
+def _count(result: Result) -> str:
+    """How many claims hold, and how many do not, in words."""
+    if result.study.trial or not result.verdicts:
+        return ""
+    counts = Counter(verdict.verdict for verdict in result.verdicts)
+    words = {HOLDS: "hold", FAILS: "do not hold", UNDECIDED: "are undecided"}
+    return f"Of the claims {', '.join(f'{counts[each]} {words[each]}' for each in words if counts[each])}."
 
 
 def _section(result: Result) -> str:
     """The part of a page that is about one study, as HTML."""
     study, folder = result.study, result.evaluation.folder
-    pictures = [path for name in ("adaptation.png", "finetuning.png") if (path := folder / name).exists()]
-    others = [(folder / name, words) for name, words in OTHER_PICTURES.items() if (folder / name).exists()]
-    parts = [
-        *([render("p", TRIAL, "warning")] if study.trial else []),
-        *([render("p", study.question)] if study.question else []),
-        *(render_picture(path, f"Adaptation in the study {study.name}") for path in pictures[:1]),
-    ]
-    if result.verdicts:
-        picture = render_picture(study.folder / VERDICTS, f"Claims of the study {study.name}, with their effects")
-        table = render_table(verdict_lines(study, result.verdicts))
-        parts += [render("h3", "Claims"), picture, table, render("p", VERDICTS_NOTE, "small")]
-    parts += [render("h3", "Arms"), render_table(arm_lines(result.evaluation)), render("p", ARMS_NOTE, "small")]
-    for path, words in others:
-        parts += [render("h3", words), render_picture(path, f"{words}, in the study {study.name}")]
-    parts += [render("h3", "In meta-training"), render_table(training_lines(result.evaluation))]
-    parts += [render("p", TRAINING_NOTE, "small")]
+    parts = [render("p", TRIAL, "warning")] if study.trial else []
+    parts += [render("p", study.question)] if study.question else []
+    glance = [path for name in ("adaptation.png", "finetuning.png") if (path := folder / name).exists()]
+    parts += [render_picture(path, f"Adaptation in the study {study.name}") for path in glance[:1]]
+    for title, lines, note in result.tables:
+        parts += [render("h3", title)]
+        if title == "Claims":
+            parts += [render_picture(study.folder / VERDICTS, f"Claims of the study {study.name}, with their effects")]
+        parts += [render_table(lines), render("p", note, "small")]
+        if title == "Arms":
+            for name, words in OTHER_PICTURES.items():
+                if (folder / name).exists():
+                    parts += [render("h3", words), render_picture(folder / name, f"{words}, in the study {study.name}")]
     return "\n".join([*parts, render("h3", "Repeat it"), render("pre", study.command)])
 
 
-def _markdown(lines: Lines) -> str:
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([rows[0], f"| {' | '.join('---' for _ in lines[0])} |", *rows[1:]])
+def _markdown(results: Sequence[Result]) -> str:
+    """The tables of studies, for a text of one's own."""
+    parts = []
+    for result in results:
+        study = result.study
+        parts += [f"# {study.name}", *([TRIAL] if study.trial else []), *([study.question] if study.question else [])]
+        parts += [f"```\n{study.command}\n```"]
+        for title, lines, note in result.tables:
+            head, *rows = [f"| {' | '.join(line)} |" for line in lines]
+            table = "\n".join([head, f"|{' --- |' * len(lines[0])}", *rows])
+            parts += [f"## {title}", table, note]
+    return "\n\n".join(parts) + "\n"
 
 
 def _write(content: str, path: Path) -> Path:

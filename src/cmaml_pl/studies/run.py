@@ -55,7 +55,8 @@ def run_studies(overrides: Sequence[str], console: Console) -> None:
             sys.exit(128 + stop.number)
     complete = [result for result in results if isinstance(result, Result)]
     if complete and (len(studies) > 1 or out):
-        console.print(f"  {write_index(complete, Path(str(out or 'report')))}", soft_wrap=True)
+        for path in write_index(complete, Path(str(out or "report"))):
+            console.print(f"  {path}", soft_wrap=True)
     if False in results:
         sys.exit(1)
 

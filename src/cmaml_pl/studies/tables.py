@@ -1,19 +1,15 @@
 """The tables of a study's report: its verdicts, and what all arms did."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.evaluation.labels import find_label
-from cmaml_pl.evaluation.meta_test import LEARNED
-from cmaml_pl.evaluation.report import Evaluation
 from cmaml_pl.evaluation.statistics import Estimate, Summary
 from cmaml_pl.studies.claims import in_words, verdict_in_words
-from cmaml_pl.studies.course import EARLY, LATE, Course, find_course
+from cmaml_pl.studies.course import EARLY, LATE, Course
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import Verdict
 
@@ -56,13 +52,12 @@ def verdict_records(study: Study, verdicts: Sequence[Verdict]) -> list[dict[str,
     ]
 
 
-def arm_lines(evaluation: Evaluation) -> Lines:
+def arm_lines(summaries: Sequence[Summary], courses: Mapping[str, Sequence[Course]]) -> Lines:
     """A line for each arm: return and cost after some steps, the largest mean cost, and what its training took."""
-    found = {(summary.method, summary.step): summary for summary in evaluation.summaries}
+    found = {(summary.method, summary.step): summary for summary in summaries}
     last = max(step for _, step in found)
     steps = sorted({*(step for step in SHOWN_STEPS if step <= last), last})
-    effort = _training_effort(evaluation)
-    limit = f"{evaluation.summaries[0].cost_limit:.4g}"
+    limit = f"{summaries[0].cost_limit:.4g}"
     head = ["arm", *(f"{what} at step {step}" for what in ("return", "cost") for step in steps)]
     head += [f"largest mean cost (limit {limit})", f"tasks over limit at step {last}, %"]
     head += ["critic's error of the cost at step 0", "seeds", "training"]
@@ -72,12 +67,12 @@ def arm_lines(evaluation: Evaluation) -> Lines:
         returns, costs = ([_cell(getattr(each, name)) for each in arm] for name in ("returns", "cost"))
         over = _cell(arm[-1].violation_rate, factor=100)
         end = [f"{arm[-1].anytime_cost:.3g}", over, _cell(arm[0].critic_error)]
-        end += [str(arm[-1].seeds), effort.get(method, "none")]
+        end += [str(arm[-1].seeds), _effort(courses.get(method, []))]
         lines.append([find_label(method), *returns, *costs, *end])
     return lines
 
 
-def training_lines(evaluation: Evaluation) -> Lines:
+def training_lines(courses: Mapping[str, Sequence[Course]]) -> Lines:
     """A line for each trained arm: what its newest meta-policies did in meta-training, over its seeds."""
     lines = [
         [
@@ -89,19 +84,13 @@ def training_lines(evaluation: Evaluation) -> Lines:
             "eta at its cap, % of the meta-iterations",
         ]
     ]
-    arms: dict[str, list[Course]] = {}
-    for part in evaluation.parts:
-        if part.start == LEARNED and (metrics := part.run.folder.metrics).exists():
-            config = part.run.config
-            course = find_course(read_metrics(metrics), limit=config.inner.cost_limit, eta_max=config.safety.eta_max)
-            arms.setdefault(part.method, []).append(course)
-    for arm, courses in arms.items():
+    for arm, runs in courses.items():
         cells = [
-            _over_seeds([getattr(course, name) for course in courses])
+            _over_seeds([getattr(course, name) for course in runs])
             for name in ("iterations", "return_before", "return_after", "cost_before", "cost_after")
         ]
-        over = f"{sum(course.over for course in courses)} of {sum(course.counted for course in courses)}"
-        eta, at_cap = ([getattr(course, name) for course in courses] for name in ("eta", "at_cap"))
+        over = f"{sum(course.over for course in runs)} of {sum(course.counted for course in runs)}"
+        eta, at_cap = ([getattr(course, name) for course in runs] for name in ("eta", "at_cap"))
         lines.append([find_label(arm), *cells, over, _over_seeds(eta), _over_seeds([100 * share for share in at_cap])])
     return lines
 
@@ -114,27 +103,12 @@ def _over_seeds(values: Sequence[float]) -> str:
     return f"{mean:.3g}" if low == high else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _training_effort(evaluation: Evaluation) -> dict[str, str]:
-    """Arm -> environment steps and time of a training, the means over seeds."""
-    efforts: dict[str, list[tuple[float, float]]] = {}
-    for part in evaluation.parts:
-        if part.start == LEARNED and part.run.folder.metrics.exists():
-            efforts.setdefault(part.method, []).append(_effort(part.run.folder.metrics))
-    return {
-        arm: f"{fmean(steps for steps, _ in found):,.0f} steps, {fmean(s for _, s in found):.0f} s"
-        for arm, found in efforts.items()
-    }
-
-
-def _effort(metrics: Path) -> tuple[float, float]:
-    """Environment steps of a run, and the seconds that they took with their updates, without validation."""
-    before, seconds = 0.0, 0.0
-    for line in read_metrics(metrics):
-        steps, speed = line.get("throughput/env_steps"), line.get("throughput/env_steps_per_s")
-        if steps and speed:
-            seconds += (steps - before) / speed
-            before = steps
-    return before, seconds
+def _effort(courses: Sequence[Course]) -> str:
+    """Environment steps and time of a training, the means over seeds."""
+    if not courses:
+        return "none"
+    steps, seconds = (fmean(getattr(course, name) for course in courses) for name in ("env_steps", "seconds"))
+    return f"{steps:,.0f} steps, {seconds:.0f} s"
 
 
 def _cell(estimate: Estimate, *, factor: float = 1.0) -> str:

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from cmaml_callbacks.metrics_csv import read_metrics
 from cmaml_pl.studies.course import find_course
-from cmaml_pl.studies.tables import _effort
 
 HEAD = "iteration,throughput/env_steps,throughput/env_steps_per_s\n"
 
@@ -12,7 +12,8 @@ HEAD = "iteration,throughput/env_steps,throughput/env_steps_per_s\n"
 def test_the_effort_of_a_run_is_read_though_a_cell_is_empty_and_the_last_line_is_cut_off(spoiled, tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text(f"{HEAD}1,100.0,50.0\n{spoiled}3,200.0,25.0\n4,300")
-    assert _effort(path) == (200.0, 100 / 50 + 100 / 25)
+    course = find_course(read_metrics(path), limit=1.0, eta_max=2.0)
+    assert (course.env_steps, course.seconds) == (200.0, 100 / 50 + 100 / 25)
 
 
 def test_the_course_of_a_run_is_that_of_its_last_meta_iterations():
