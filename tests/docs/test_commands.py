@@ -27,7 +27,7 @@ SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
 PLACEHOLDER = re.compile(r"[A-Z_]+|\.\.\.|.*\.\.\..*|my_\w+.*|.*[:=]my_.*|.*\.yaml|")
 FILES = (".safetensors", ".json", ".onnx", ".py")
 EARLIER = {"critic.halves"}
-"""Keys of earlier versions, of which docs/studies.md reports."""
+"""Keys of earlier versions, of which docs/tuning.md reports."""
 
 
 def check_name(name, known):
