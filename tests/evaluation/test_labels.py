@@ -42,6 +42,9 @@ def test_labels_are_words():
     assert find_label("random-x") == "random-x"  # a trained run's label
     assert find_label("random tasks.conflict=0.5") == "random start, conflict 0.5"
     assert find_label("random inner.multiplier_init=0.5") == "random start, lambda from 0.5"
+    learned = "random inner.method=crpo inner.multiplier_init=None outer.radius_lr"
+    assert find_label(f"{learned}=None") == "random start, CRPO inside"  # CRPO has no such keys
+    assert find_label(f"{learned}=0.1") == "random start, CRPO inside, lengths learned at 0.1"
     tasks = [find_label(f"random train.distinct_tasks={number}") for number in (1, 16, None)]
     assert tasks == ["random start, 1 task", "random start, 16 tasks", "random start, all tasks"]
 

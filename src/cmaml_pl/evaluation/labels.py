@@ -85,6 +85,7 @@ PREFIXES = {
     "inner.multiplier_init": "lambda from",
     "inner.multiplier_kp": "proportional term",
     "exploration.std": "context noise",
+    "outer.radius_lr": "lengths learned at",
 }
 """Words of a key that stand before its value."""
 
@@ -111,18 +112,19 @@ def find_label(method: str) -> str:
     name, *keys = method.split()
     known, _, more = name.partition("-")
     if more and known in KNOWN and known != RANDOM:  # a label of a study
-        return ", ".join([find_label(known), more.replace("-", " "), *map(_in_words, keys)])
-    label = KNOWN.get(name, ("", ""))[0] or " + ".join(WORDS.get(part, part) for part in name.split("+"))
-    return ", ".join([label, *map(_in_words, keys)])
+        words = [find_label(known), more.replace("-", " ")]
+    else:
+        words = [KNOWN.get(name, ("", ""))[0] or " + ".join(WORDS.get(part, part) for part in name.split("+"))]
+    return ", ".join([*words, *filter(None, map(_in_words, keys))])
 
 
 def _in_words(setting: str) -> str:
-    """A key=value that tells arms apart, as the labels of the studies say it where they do."""
+    """A key=value that tells arms apart, as the labels of the studies say it where they do; "" for a key not there."""
     key, _, value = setting.partition("=")
-    if key in PREFIXES:
-        return f"{PREFIXES[key]} {value}"
     if key == "train.distinct_tasks":
         return {"None": "all tasks", "1": "1 task"}.get(value, f"{value} tasks")
+    if key in PREFIXES:
+        return "" if value == "None" else f"{PREFIXES[key]} {value}"
     return WORDS.get(setting, setting)
 
 
