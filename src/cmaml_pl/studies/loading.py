@@ -250,6 +250,7 @@ def _smaller(config: Config) -> list[str]:
         "run.dir": Path(config.run.dir) / QUICK,
         "train.meta_iterations": min(3, max(1, config.train.meta_iterations // 20)),
         "train.tasks_per_batch": min(config.train.tasks_per_batch, 4),
+        "rollout.envs_per_task": min(config.rollout.envs_per_task, 8),
         "tasks.validation": min(config.tasks.validation, 4),
         "tasks.test": min(config.tasks.test, 4),
     }
