@@ -67,7 +67,7 @@ def arm_lines(summaries: Sequence[Summary], courses: Mapping[str, Sequence[Cours
         returns, costs = ([_cell(getattr(each, name)) for each in arm] for name in ("returns", "cost"))
         over = _cell(arm[-1].violation_rate, factor=100)
         end = [f"{arm[-1].anytime_cost:.3g}", over, _cell(arm[0].critic_error)]
-        end += [str(arm[-1].seeds), _effort(courses.get(method, []))]
+        end += [str(arm[-1].seeds), _effort_in_words(courses.get(method, []))]
         lines.append([find_label(method), *returns, *costs, *end])
     return lines
 
@@ -103,7 +103,7 @@ def _over_seeds(values: Sequence[float]) -> str:
     return f"{mean:.3g}" if low == high else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _effort(courses: Sequence[Course]) -> str:
+def _effort_in_words(courses: Sequence[Course]) -> str:
     """Environment steps and time of a training, the means over seeds."""
     if not courses:
         return "none"
