@@ -69,8 +69,8 @@ def test_every_method_has_words():
 
 def test_a_panel_has_the_arms_that_it_needs_most():
     drawn, left = choose(STUDY)
-    assert list(drawn) == ["cmaml", "oracle", "random inner.method=trpo_lag", "maml", "pretrain"]
-    assert list(left) == ["eta_off", "cmaml_cpo", "random inner.method=cpo"]
+    assert list(drawn) == ["cmaml", "oracle", "random inner.method=trpo_lag", "eta_off", "cmaml_cpo"]
+    assert list(left) == ["maml", "pretrain", "random inner.method=cpo"]
     assert {**drawn, **left} == find_looks(STUDY)
     own = [f"mine x={i}" for i in range(9)]
     drawn, left = choose([*own, "cmaml"])

@@ -88,7 +88,7 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     assert [row["verdict"] for row in verdicts] == ["does not hold", "undecided"]
     assert (verdicts[0]["arm"], verdicts[0]["seeds"], verdicts[0]["trial"]) == ("my_arm", "2", "False")
     assert "| my_arm: the return after 1 step is higher than that of C-MAML, by more than 100 |" in (
-        tables := (folder / "report.md").read_text()
+        tables := (folder / "tables.md").read_text()
     )
     assert re.search(r"^\| my_arm \|.* \| [\d,]+ steps, \d+ s \|$", tables, re.MULTILINE), "the table of arms"
     assert "## In meta-training" in tables
@@ -215,7 +215,7 @@ def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(st
     assert page.count("A trial of the pipeline") == 1
     assert '<h2 id="one">one</h2>' in page
     assert '<a href="#one">one</a>' in page
-    assert "# one\n\nA trial of the pipeline" in (tmp_path / "pages/index.md").read_text()
+    assert "# one\n\nA trial of the pipeline" in (tmp_path / "pages/tables.md").read_text()
     assert lines(tmp_path / "pages/one/verdicts.csv")[0]["trial"] == "True"
     assert {row["step"] for row in lines(tmp_path / "pages/one/evaluation.csv")} == {"0", "1"}
     assert "C-MAML, 1 task: the safety critic&#x27;s error of a task&#x27;s cost after 1 step is higher than 9" in page

@@ -9,14 +9,13 @@ from cmaml_pl.evaluation.meta_test import RANDOM
 MOST_DRAWN = 5
 """More curves in a panel are not told apart at a glance."""
 
-OF_THE_USERS_OWN = "any other"
-"""Stands for arms that this table does not know."""
+FIRST = ("cmaml", "oracle", RANDOM)
+"""The arms that a figure needs most."""
 
 KNOWN = {
     "cmaml": ("C-MAML", "tab:blue"),
     "oracle": ("oracle (sees the task)", "black"),
     RANDOM: ("random start", "tab:gray"),
-    OF_THE_USERS_OWN: ("", ""),
     "maml": ("MAML (no limit)", "tab:orange"),
     "pretrain": ("pretraining", "tab:purple"),
     "eta_off": ("C-MAML without eta", "tab:cyan"),
@@ -32,7 +31,7 @@ KNOWN = {
     "reptile_p3o": ("Reptile, P3O inside", "magenta"),
     "maml_ppo_lag": ("MAML-PPO-Lagrangian", "sienna"),
 }
-"""Words and colour of an arm, those that a figure needs most first."""
+"""Words and colour of an arm."""
 
 OTHER_COLOURS = ("goldenrod", "navy", "darkcyan", "yellowgreen", "indigo")
 """For arms without a colour of their own; red is the limit's."""
@@ -140,8 +139,11 @@ def choose(methods: Sequence[str]) -> tuple[dict[str, Look], dict[str, Look]]:
 
 
 def _need(method: str, methods: Sequence[str]) -> tuple[int, int]:
-    """The least is needed most; of the random starts all but the first are needed least."""
+    """The least is needed most: C-MAML and what it is measured by, then the others in their order, which is the user's.
+
+    Of the random starts all but the first come last.
+    """
     name, place = method.split()[0], methods.index(method)
     if name == RANDOM and any(other.split()[0] == RANDOM for other in methods[:place]):
-        return len(KNOWN), place
-    return list(KNOWN).index(name if name in KNOWN else OF_THE_USERS_OWN), place
+        return len(FIRST) + 1, place
+    return FIRST.index(name) if name in FIRST else len(FIRST), place

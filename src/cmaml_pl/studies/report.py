@@ -18,6 +18,7 @@ from cmaml_pl.studies.picture import draw_verdicts
 from cmaml_pl.studies.tables import Lines, arm_lines, training_lines, verdict_lines, verdict_records
 
 VERDICTS = "verdicts.png"
+TABLES = "tables.md"  # not a namesake of the page: the documentation's site makes NAME.html of NAME.md
 
 TRIAL = "A trial of the pipeline at a small scale, which decides nothing: its numbers are not those of the study."
 
@@ -68,7 +69,7 @@ class Result:
 
 
 def write_result(result: Result) -> list[Path]:
-    """Write report.{html,md} and, where there are claims, VERDICTS and verdicts.csv to the study's folder."""
+    """Write report.html, TABLES and, where there are claims, VERDICTS and verdicts.csv to the study's folder."""
     study, folder = result.study, result.study.folder
     written = [folder / name for name in ("verdicts.csv", VERDICTS)] if result.verdicts else []
     if result.verdicts:
@@ -80,11 +81,11 @@ def write_result(result: Result) -> list[Path]:
         with in_one_move(written[1], ".tmp.png") as scratch:
             draw_verdicts(study, result.verdicts, scratch)
     page = render_page(study.name, [_section(result)])
-    return [*written, _write(page, folder / "report.html"), _write(_markdown([result]), folder / "report.md")]
+    return [*written, _write(page, folder / "report.html"), _write(_markdown([result]), folder / TABLES)]
 
 
 def write_index(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Write all studies to FOLDER/index.{html,md}, and the data of each to FOLDER/NAME."""
+    """Write all studies to FOLDER/index.html and FOLDER/TABLES, and the data of each to FOLDER/NAME."""
     for result in results:
         data = folder / result.study.name
         data.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def write_index(results: Sequence[Result], folder: Path) -> list[Path]:
     contents = [(result.study.name, f"{result.study.question} {_count(result)}".strip()) for result in results]
     sections = [render_heading(result.study.name) + _section(result) for result in results]
     page = render_page("Studies", [render_contents(contents), *sections])
-    return [_write(page, folder / "index.html"), _write(_markdown(results), folder / "index.md")]
+    return [_write(page, folder / "index.html"), _write(_markdown(results), folder / TABLES)]
 
 
 def _count(result: Result) -> str:
