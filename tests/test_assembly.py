@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from tests.integration.runs import TINY
 
-from cmaml_callbacks import LastCheckpoint
+from cmaml_callbacks import BestCheckpoint, LastCheckpoint
 from cmaml_pl import load_run
 from cmaml_pl.algorithm.module import CMAML
 from cmaml_pl.assembly import build_datamodule, build_trainer, open_module
@@ -122,11 +122,12 @@ def test_what_is_no_callback_or_logger_is_refused_by_name(override, message, tmp
         build_trainer(load_experiment("nav2d", ["logger.wandb=disabled", override]), RunFolder(tmp_path))
 
 
-def test_callbacks_of_ones_own_come_after_the_projects_and_before_the_checkpoint(tmp_path):
+def test_callbacks_of_ones_own_come_after_the_projects_and_before_the_checkpoints(tmp_path):
     config = load_experiment("nav2d", ["logger.wandb=disabled", f"trainer.callbacks=[{{class: {WATCH}, slack: 2}}]"])
     trainer = build_trainer(config, RunFolder(tmp_path))
-    *_, own, last = trainer.callbacks
-    assert (type(own).__name__, own.slack, type(last)) == ("OverLimit", 2, LastCheckpoint)
+    *_, own, best, last = trainer.callbacks
+    assert (type(own).__name__, own.slack) == ("OverLimit", 2)
+    assert (type(best), type(last)) == (BestCheckpoint, LastCheckpoint)
 
 
 def test_tensorboard_gets_the_metrics_beside_metrics_csv(tmp_path):
@@ -148,3 +149,12 @@ def test_a_state_that_no_checkpoint_is_read_with_is_refused_by_name(tmp_path):
         io.save_checkpoint({"callbacks": {"Mine": {"best": np.float64(1.0)}}}, path)
     assert list(tmp_path.iterdir()) == [path]
     assert torch.load(path, weights_only=True) == {"callbacks": {"Mine": {"best": None}}}
+
+
+def test_the_one_before_is_kept_of_the_last_checkpoint_alone(tmp_path):
+    io = AtomicCheckpointIO()
+    for name in ("last", "best", "a_users_own"):
+        for number in (1, 2):
+            io.save_checkpoint({"number": number}, tmp_path / f"{name}.ckpt")
+    kept = {path.stem: torch.load(path, weights_only=True)["number"] for path in tmp_path.iterdir()}
+    assert kept == {"last": 2, "previous": 1, "best": 2, "a_users_own": 2}

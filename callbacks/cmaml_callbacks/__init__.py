@@ -1,5 +1,6 @@
 """Lightning callbacks of cmaml_pl; each of them serves one purpose."""
 
+from cmaml_callbacks.best_checkpoint import BestCheckpoint
 from cmaml_callbacks.eta import Eta
 from cmaml_callbacks.graceful_stop import GracefulStop
 from cmaml_callbacks.health import Health
@@ -14,6 +15,7 @@ from cmaml_callbacks.throughput import Throughput
 from cmaml_callbacks.wandb_metrics import WandbMetrics
 
 __all__ = [
+    "BestCheckpoint",
     "Eta",
     "GracefulStop",
     "Health",

@@ -169,12 +169,13 @@ def evaluate(overrides: Sequence[str]) -> Path:
     """Adapt on held-out test tasks, arm by arm, from learned and random starts: run=RUN_FOLDER or run=[FOLDER,...].
 
     steps=K is the number of adaptation steps, and out=FOLDER the folder of the results. split=validation measures on
-    the validation tasks instead, for tuning. deployment.method=NAME measures each run deployed in that way as well.
-    jobs=N starts at once are measured, by default as many as there are cores.
+    the validation tasks instead, for tuning. deployment.method=NAME measures each run deployed in that way as well, and
+    deployment.checkpoint=best its best validated checkpoint. jobs=N starts at once are measured, by default as many as
+    there are cores.
     """
     deployment = [item for item in overrides if item.startswith("deployment.")]
     others = [item for item in overrides if item not in deployment]
-    run, steps, out, split, jobs, quiet, _ = _values("evaluate", others)
+    run, steps, out, split, jobs, quiet, *_ = _values("evaluate", others)
     if not run:
         raise UserError(
             "evaluate takes run=RUN_FOLDER, or run=[FOLDER,...] for several, steps=K, out=FOLDER and split=validation."

@@ -18,7 +18,7 @@ from cmaml_pl.studies.run import KEYS
 
 VERB_KEYS: dict[str, tuple[str, ...]] = {
     "study": KEYS,
-    "evaluate": ("run", "steps", "out", "split", "jobs", "quiet", "deployment.method"),
+    "evaluate": ("run", "steps", "out", "split", "jobs", "quiet", "deployment.method", "deployment.checkpoint"),
     "agent": ("sweep", "count"),
     "export": ("ckpt", "out"),
 }

@@ -39,6 +39,7 @@ NEWER: Mapping[str, Any] = {
     "outer.average": 1,
     "outer.radius_lr": 0.0,
     "deployment.method": "adapted",
+    "deployment.checkpoint": "last",
     "exploration.std": 0.0,
     "exploration.decay": 0.5,
     "exploration.temperature": 0.1,

@@ -8,6 +8,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from cmaml_pl.bounds import bounded
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -40,10 +42,12 @@ class Deployment(ABC):
 
     Attributes:
         method: registry name.
+        checkpoint: which one of a run is deployed: the "last", or the "best" of those that were validated.
         needs_limit: whether it needs a finite cost limit above 0.
     """
 
     method: str
+    checkpoint: str = bounded("last", choices=("last", "best"))
 
     needs_limit: ClassVar[bool] = False
 

@@ -65,6 +65,8 @@ WORDS = {
     "inner.method=trpo": "no limit inside",
     "deployment.method=adapted": "adapted policy deployed",
     "deployment.method=mixture": "mixed in as it proves safe",
+    "deployment.checkpoint=last": "last checkpoint",
+    "deployment.checkpoint=best": "best validated checkpoint",
     "tasks.observe_task=True": "sees the task",
     "tasks.observe_task=False": "does not see the task",
 }

@@ -17,6 +17,7 @@ from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.merging import flatten
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.deployment.base import Adapted
+from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.rows import Row, stage_rows
 from cmaml_pl.evaluation.sources import sources_digest
 from cmaml_pl.evaluation.traces import Trace, record_traces
@@ -70,7 +71,7 @@ def measure(
     if kept is not None:
         return Measurement(kept["rows"], [Trace(**trace) for trace in kept["traces"]]), True
     config = replace(config, rollout=replace(config.rollout, workers=workers))
-    found = adapt_from(config, folder.last_checkpoint, start, steps=steps, split=split)
+    found = adapt_from(config, _find_checkpoint(config, folder), start, steps=steps, split=split)
     _write({"what": what, "rows": found.rows, "traces": [asdict(trace) for trace in found.traces]}, path)
     return found, False
 
@@ -94,7 +95,7 @@ def _identify(config: Config, folder: RunFolder, start: str, *, steps: int, spli
         "steps": steps,
         **({} if split == "test" else {"split": split}),
         "code": sources_digest(),
-        "checkpoint": hashlib.sha256(folder.last_checkpoint.read_bytes()).hexdigest(),
+        "checkpoint": hashlib.sha256(_find_checkpoint(config, folder).read_bytes()).hexdigest(),
         "config": {
             key: value
             for key, value in flatten(config).items()
@@ -103,7 +104,20 @@ def _identify(config: Config, folder: RunFolder, start: str, *, steps: int, spli
     }
     deployed = config.deployment.method.replace(":", "-")
     ending = "" if isinstance(config.deployment, Adapted) else f"_{deployed}"
+    ending += "" if config.deployment.checkpoint == "last" else f"_{config.deployment.checkpoint}"
     return what, folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps{ending}.pt"
+
+
+def _find_checkpoint(config: Config, folder: RunFolder) -> Path:
+    """The checkpoint that is deployed."""
+    if config.deployment.checkpoint == "last":
+        return folder.last_checkpoint
+    if not folder.best_checkpoint.exists():
+        raise UserError(
+            f"deployment.checkpoint is best, but there is no {folder.best_checkpoint}: no validation has been made, or "
+            "an earlier version trained it. Measure it with deployment.checkpoint=last."
+        )
+    return folder.best_checkpoint
 
 
 class Recorder(Callback):

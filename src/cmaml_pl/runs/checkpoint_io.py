@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cmaml_pl.errors import UserError
 from cmaml_pl.files import in_one_move
+from cmaml_pl.runs.checkpoints import LAST
 from cmaml_pl.runs.upgrade import upgrade
 
 
@@ -28,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return upgrade(super().load_checkpoint(path, *args, **kwargs))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write the new checkpoint beside `path`, move the old one to `previous(path)`, and the new one to `path`.
+        """Write the new checkpoint beside `path`, and in one move to `path`; an old LAST is kept as `previous`.
 
         Raises:
             UserError: the checkpoint cannot be written, or a callback's state could not be read again; the existing
@@ -45,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     file.write(content.getbuffer())
                     file.flush()
                     os.fsync(file.fileno())
-                if path.exists():
+                if path.name == LAST and path.exists():
                     path.replace(previous(path))
         except OSError as error:
             kept = f"the last good one is {path}" if path.exists() else "there is none yet"

@@ -10,8 +10,8 @@ from torch import nn
 from cmaml_pl.errors import UserError
 from cmaml_pl.runs.upgrade import upgrade
 
-LAST = "last.ckpt"
-"""Name of the newest checkpoint in its folder."""
+LAST, BEST = "last.ckpt", "best.ckpt"
+"""Names of the newest checkpoint in its folder, and of the best one of those that were validated."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cmaml_pl.configuration.loading import store
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
 from cmaml_pl.runs.checkpoint_io import previous
-from cmaml_pl.runs.checkpoints import Checkpoint, load_checkpoint
+from cmaml_pl.runs.checkpoints import BEST, LAST, Checkpoint, load_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,12 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path:
         """The newest checkpoint."""
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / LAST
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Of the checkpoints that were validated, the best one."""
+        return self.checkpoints / BEST
 
     def newest_good_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint that can be read; None if the run has no checkpoint yet.
