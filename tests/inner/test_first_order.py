@@ -108,7 +108,7 @@ def test_focops_ends_at_the_best_of_all_policies_where_the_network_can_represent
         theta,
         torch.zeros(1),
         data,
-        lambda x: projection_gain(actor, x, data, action @ slope, temperature=temperature, max_kl=100.0),
+        lambda *new: projection_gain(*new, data, action @ slope, temperature=temperature, max_kl=100.0),
     )
     loc, scale = actor.stacked(step.theta, data.features)
     torch.testing.assert_close(loc[0, 0], sigma**2 * slope / temperature, atol=0.02, rtol=0)
@@ -120,9 +120,11 @@ def test_its_gradient_is_that_of_the_regularised_objective_over_the_states_still
     actor, theta, data = start()
     moved = theta + 0.06 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(2))
     advantage = data.reward_signal - 0.7 * data.cost_signal
-    _, found = rowwise_gradient(
-        lambda x: projection_gain(actor, x, data, advantage, temperature=1.5, max_kl=0.05), moved
-    )
+
+    def gain(x):
+        return projection_gain(*actor.stacked(x, data.features), data, advantage, temperature=1.5, max_kl=0.05)
+
+    _, found = rowwise_gradient(gain, moved)
     for task in range(3):
         expected, near = torch.zeros_like(moved[task]), 0
         for i in range(200):
@@ -163,8 +165,8 @@ def test_the_penalty_is_exact_above_the_dual_variable_and_not_below(share):
 
     def penalised(bias):
         kappa = torch.tensor([share * dual], dtype=torch.float64)
-        theta = with_bias(actor, bias)
-        return float(penalised_surrogate(actor, theta, data, kappa, torch.tensor([excess]), clip=100.0))
+        ratio = likelihood_ratio(actor, with_bias(actor, bias), data)
+        return float(penalised_surrogate(ratio, data, kappa, torch.tensor([excess]), clip=100.0))
 
     limit = {"type": "ineq", "fun": lambda x: -excess - surrogates(x)[1]}
     best = minimize(lambda x: -surrogates(x)[0], np.zeros(2), constraints=limit, method="SLSQP", tol=1e-10)
@@ -182,8 +184,8 @@ def test_of_both_surrogates_p3o_takes_the_worse_estimate():
     actor, theta, data = start()
     moved = theta + 0.3 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(2))
     kappa, excess = torch.tensor([0.5, 2.0, 7.0]), torch.tensor([3.0, 0.1, -3.0])
-    found = penalised_surrogate(actor, moved, data, kappa, excess, clip=0.2)
     ratio = likelihood_ratio(actor, moved, data)
+    found = penalised_surrogate(ratio, data, kappa, excess, clip=0.2)
     both = torch.stack([ratio, ratio.clamp(0.8, 1.2)])
     reward, cost = (both * data.reward_signal).amin(dim=0).mean(1), (both * data.cost_signal).amax(dim=0).mean(1)
     torch.testing.assert_close(found, reward - kappa * (cost + excess).relu())

@@ -149,7 +149,11 @@ class InnerMethod(ABC):
 
 def likelihood_ratio(actor: Actor, theta: Tensor, data: TaskData) -> Tensor:
     """pi_theta(a|s) / pi_old(a|s), (tasks, samples)."""
-    loc, scale = actor.stacked(theta, data.features)
+    return ratio_of(*actor.stacked(theta, data.features), data)
+
+
+def ratio_of(loc: Tensor, scale: Tensor, data: TaskData) -> Tensor:
+    """N(a; loc, scale^2) / pi_old(a|s), (tasks, samples), for what an actor gives, (tasks, samples, A) each."""
     return (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
 
 

@@ -1,5 +1,6 @@
 """Shared by FOCOPS, PPO-Lagrangian and P3O: Adam steps on one rollout, within a bound on the divergence."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -9,9 +10,12 @@ from torch import Tensor
 from cmaml_pl.bounds import bounded
 from cmaml_pl.inner.base import InnerStep, mean_kl
 from cmaml_pl.math.adam import adam_ascent
-from cmaml_pl.math.natural_gradient import TaskFunction
+from cmaml_pl.math.gaussian import gaussian_kl
 from cmaml_pl.nets.networks import PARTS, Actor
 from cmaml_pl.rollout.task_data import TaskData
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""What each task maximises: means and standard deviations of its actions, (tasks, samples, A) each -> (tasks,)."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,7 @@ class AdamRegion:
         """See Stretchable: Adam's step size sets the length; max_kl still bounds it."""
         return replace(self, lr=factor * self.lr)
 
-    def step(
-        self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: TaskFunction
-    ) -> InnerStep:
+    def step(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData, objective: Objective) -> InnerStep:
         """Climb an objective from `theta`.
 
         Args:
@@ -51,20 +53,20 @@ class AdamRegion:
             theta: where the step starts, (tasks, P).
             multiplier: what the step is given as its multiplier, (tasks,).
             data: rollouts of `theta`.
-            objective: what each task maximises, parameters (tasks, P) -> (tasks,).
+            objective: of the policy that a candidate's network gives.
 
         Returns:
             The step. Its `step_share` is the share of `passes` that were taken; with 0 the parameters are `theta`.
         """
 
-        @torch.no_grad()
-        def accept(candidate: Tensor) -> Tensor:
+        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+            loc, scale = actor.stacked(candidate, data.features)
+            kl = gaussian_kl(data.loc, data.scale, loc.detach(), scale.detach()).mean(dim=1)
             # a comparison with NaN is false, so a step to parameters that are not finite is refused
-            return mean_kl(actor, candidate, data) <= self.max_kl
+            return objective(loc, scale), kl <= self.max_kl
 
-        adapted, share = adam_ascent(
-            objective, accept, theta.detach(), lr=self.lr, steps=self.passes, mask=actor.mask(self.parameters)
-        )
+        mask = actor.mask(self.parameters)
+        adapted, share = adam_ascent(evaluate, theta.detach(), lr=self.lr, steps=self.passes, mask=mask)
         with torch.no_grad():
             kl = mean_kl(actor, adapted, data)
         return InnerStep(adapted, multiplier, kl, share, infeasible=torch.zeros_like(share, dtype=torch.bool))

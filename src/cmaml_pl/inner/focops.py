@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerStep
+from cmaml_pl.inner.base import InnerStep, ratio_of
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.lagrangian import LagrangianMethod
-from cmaml_pl.math.gaussian import gaussian_kl, gaussian_log_prob
+from cmaml_pl.math.gaussian import gaussian_kl
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -41,31 +41,30 @@ class FOCOPS(LagrangianMethod):
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         advantage = data.reward_signal - weight[:, None] * data.cost_signal
 
-        def objective(candidate: Tensor) -> Tensor:
+        def objective(loc: Tensor, scale: Tensor) -> Tensor:
             return projection_gain(
-                actor, candidate, data, advantage, temperature=self.temperature, max_kl=self.trust_region.max_kl
+                loc, scale, data, advantage, temperature=self.temperature, max_kl=self.trust_region.max_kl
             )
 
         return self.trust_region.step(actor, theta, multiplier, data, objective)
 
 
 def projection_gain(
-    actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, *, temperature: float, max_kl: float
+    loc: Tensor, scale: Tensor, data: TaskData, advantage: Tensor, *, temperature: float, max_kl: float
 ) -> Tensor:
-    """What lowers KL(theta || pi*), up to a constant, over the states in which theta is near the old policy, (tasks,).
+    """What lowers KL(pi || pi*), up to a constant, over the states in which pi is near the old policy, (tasks,).
 
-    E_s[1{KL_s <= delta} (E_a[ratio A] / temperature - KL_s)], KL_s = KL(theta || old) in s: the negative of the loss of
+    E_s[1{KL_s <= delta} (E_a[ratio A] / temperature - KL_s)], KL_s = KL(pi || old) in s: the negative of the loss of
     the paper's algorithm 1. The indicator is held constant.
 
     Args:
-        actor: the network that runs the parameters.
-        theta: (tasks, P).
+        loc: means of the actions of pi, (tasks, samples, A).
+        scale: their standard deviations, of the same shape.
         data: rollouts of the old policy.
         advantage: A, (tasks, samples).
         temperature: of pi* ~ pi_old exp(A / temperature).
         max_kl: delta, nats.
     """
-    loc, scale = actor.stacked(theta, data.features)
-    ratio = (gaussian_log_prob(loc, scale, data.action) - data.log_prob).exp()
+    ratio = ratio_of(loc, scale, data)
     kl = gaussian_kl(loc, scale, data.loc, data.scale)
     return ((ratio * advantage / temperature - kl) * (kl.detach() <= max_kl)).mean(dim=1)

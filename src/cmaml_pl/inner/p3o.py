@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.errors import UserError
-from cmaml_pl.inner.base import InnerMethod, InnerStep, clipped_surrogate, likelihood_ratio
+from cmaml_pl.inner.base import InnerMethod, InnerStep, clipped_surrogate, ratio_of
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.linearised import cost_excess
 from cmaml_pl.math.multiplier import scale_penalty
@@ -66,8 +66,8 @@ class P3O(InnerMethod):
         kappa, _ = self.judge(actor, theta, multiplier, data)
         excess = cost_excess(data, margin=self.margin)
 
-        def objective(candidate: Tensor) -> Tensor:
-            return penalised_surrogate(actor, candidate, data, kappa, excess, clip=self.clip)
+        def objective(loc: Tensor, scale: Tensor) -> Tensor:
+            return penalised_surrogate(ratio_of(loc, scale, data), data, kappa, excess, clip=self.clip)
 
         return self.trust_region.step(actor, theta, kappa, data, objective)
 
@@ -78,21 +78,17 @@ class P3O(InnerMethod):
         return kappa, torch.where(over, kappa, 0.0)
 
 
-def penalised_surrogate(
-    actor: Actor, theta: Tensor, data: TaskData, kappa: Tensor, excess: Tensor, *, clip: float
-) -> Tensor:
+def penalised_surrogate(ratio: Tensor, data: TaskData, kappa: Tensor, excess: Tensor, *, clip: float) -> Tensor:
     """L_r - kappa max(0, L_C + excess), (tasks,), the negative of the paper's loss.
 
     L_r = E[min(ratio A_r, clip(ratio) A_r)] and L_C = E[max(ratio A_C, clip(ratio) A_C)]: of both, the worse estimate.
 
     Args:
-        actor: the network that runs the parameters.
-        theta: (tasks, P).
+        ratio: of the new policy to the old one, (tasks, samples).
         data: rollouts of the old policy.
         kappa: weight of the penalty, (tasks,).
         excess: by how much the old policy exceeds the limit, in the unit of L_C, see `cost_excess`, (tasks,).
         clip: eps.
     """
-    ratio = likelihood_ratio(actor, theta, data)
     cost = -clipped_surrogate(ratio, -data.cost_signal, clip)
     return clipped_surrogate(ratio, data.reward_signal, clip) - kappa * (cost + excess).clamp_min(0.0)

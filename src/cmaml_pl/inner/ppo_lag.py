@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerStep, clipped_surrogate, lagrangian_advantage, likelihood_ratio
+from cmaml_pl.inner.base import InnerStep, clipped_surrogate, lagrangian_advantage, ratio_of
 from cmaml_pl.inner.first_order import AdamRegion
 from cmaml_pl.inner.lagrangian import LagrangianMethod
 from cmaml_pl.nets.networks import Actor
@@ -32,7 +32,7 @@ class PPOLag(LagrangianMethod):
         multiplier, weight = self.judge(actor, theta, multiplier, data)
         advantage = lagrangian_advantage(data, weight)
 
-        def objective(candidate: Tensor) -> Tensor:
-            return clipped_surrogate(likelihood_ratio(actor, candidate, data), advantage, self.clip)
+        def objective(loc: Tensor, scale: Tensor) -> Tensor:
+            return clipped_surrogate(ratio_of(loc, scale, data), advantage, self.clip)
 
         return self.trust_region.step(actor, theta, multiplier, data, objective)
