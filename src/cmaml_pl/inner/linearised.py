@@ -130,17 +130,16 @@ def safe_line_search(
     """
     reward_signal, cost_signal = data.reward_signal, data.cost_signal
 
-    def surrogates(candidate: Tensor) -> tuple[Tensor, Tensor]:
-        ratio = likelihood_ratio(actor, candidate, data)
+    def surrogates(ratio: Tensor) -> tuple[Tensor, Tensor]:
         return (ratio * reward_signal).mean(dim=1), (ratio * cost_signal).mean(dim=1)
 
-    reward, cost = surrogates(theta.detach())
+    reward, cost = surrogates(likelihood_ratio(actor, theta.detach(), data))
     # the comparison with minus infinity is kept because it refuses NaN; without a comparison NaN would pass
     least_reward = torch.where(keep_reward, reward, -torch.inf)
     most_cost = cost + (-c).clamp_min(0.0)
 
-    def accept(candidate: Tensor) -> Tensor:
-        new_reward, new_cost = surrogates(candidate)
+    def accept(ratio: Tensor, _: Tensor) -> Tensor:
+        new_reward, new_cost = surrogates(ratio)
         return (new_reward >= least_reward) & (new_cost <= most_cost)
 
     return region.search(actor, theta, data, step, accept)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerMethod, InnerStep, mean_kl
+from cmaml_pl.inner.base import InnerMethod, InnerStep
 from cmaml_pl.inner.linearised import cost_excess
-from cmaml_pl.inner.trust_region import TrustRegion, surrogate
+from cmaml_pl.inner.trust_region import TrustRegion
 from cmaml_pl.math.natural_gradient import conjugate_gradient
 from cmaml_pl.math.tilting import Tilt, tilt
 from cmaml_pl.nets.networks import Actor
@@ -58,13 +58,13 @@ class SafeMetaAdaptation(InnerMethod):
         eta = target.temperature
         advantage = data.reward_signal - target.multiplier[:, None] * data.cost_signal
 
-        def objective(x: Tensor) -> Tensor:
-            return surrogate(actor, x, data, advantage) - eta * mean_kl(actor, x, data)
+        def accept(ratio: Tensor, kl: Tensor) -> Tensor:
+            return (ratio * advantage).mean(dim=1) - eta * kl > before
 
         before, gradient = region.gradient(actor, theta, data, advantage)
         product = region.fisher(actor, theta, data)
         step = conjugate_gradient(product, gradient, iterations=region.cg_iterations) / eta[:, None]
-        adapted, kl, share = region.search(actor, theta, data, step, lambda x: objective(x) > before)
+        adapted, kl, share = region.search(actor, theta, data, step, accept)
         return InnerStep(adapted, target.multiplier, kl, share, target.infeasible)
 
     def judge(self, actor: Actor, theta: Tensor, multiplier: Tensor, data: TaskData) -> tuple[Tensor, Tensor]:

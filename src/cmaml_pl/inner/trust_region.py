@@ -1,5 +1,6 @@
 """The trust region of an adaptation step: how far a step may go, and how its length is found."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import PullBack, likelihood_ratio, mean_kl
+from cmaml_pl.inner.base import PullBack, likelihood_ratio, mean_kl, ratio_of
+from cmaml_pl.math.gaussian import gaussian_kl
 from cmaml_pl.math.natural_gradient import (
     TaskFunction,
     conjugate_gradient,
@@ -22,6 +24,12 @@ from cmaml_pl.rollout.task_data import TaskData
 
 EDGE = 0.98
 """Share of max_kl that a step is given: at all of it, every other line search would shorten the step."""
+
+Acceptance = Callable[[Tensor, Tensor], Tensor]
+"""Judges candidates by their ratio to the old policy, (tasks, samples), and KL(old || new), (tasks,) -> bool (tasks,).
+
+A comparison with NaN is false, so that a step to parameters that are not finite is refused like any bad step.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ class TrustRegion:
         product = self.fisher(actor, theta, data)
         step = natural_step(product, gradient, max_kl=self.max_kl, iterations=self.cg_iterations)
         step = self.reach(actor, theta, data, step)
-        # a comparison with NaN is false, so a step to parameters that are not finite is refused like any bad step
-        return self.search(actor, theta, data, step, lambda x: surrogate(actor, x, data, advantage) > before)
+        return self.search(actor, theta, data, step, lambda ratio, _: (ratio * advantage).mean(dim=1) > before)
 
     def pull_back(self, actor: Actor, theta: Tensor, data: TaskData, advantage: Tensor, step: Tensor) -> PullBack:
         """Maps gradients at theta + x(theta) to gradients at `theta`, where x is the step that `step` gave.
@@ -140,7 +147,7 @@ class TrustRegion:
 
     @torch.no_grad()
     def search(
-        self, actor: Actor, theta: Tensor, data: TaskData, step: Tensor, accept: TaskFunction
+        self, actor: Actor, theta: Tensor, data: TaskData, step: Tensor, accept: Acceptance
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shorten `step` until it ends within the region and `accept` holds at its end.
 
@@ -149,18 +156,20 @@ class TrustRegion:
             theta: where the step starts, (tasks, P).
             data: rollouts of `theta`.
             step: (tasks, P).
-            accept: candidate parameters (tasks, P) -> bool (tasks,).
+            accept: see Acceptance.
 
         Returns:
             Adapted parameters, (tasks, P); their mean KL(old || new), nats, (tasks,); and the accepted share of the
             step, (tasks,), which is 0 for tasks in which no length was accepted.
         """
+
+        def ends_well(candidate: Tensor) -> Tensor:
+            loc, scale = actor.stacked(candidate, data.features)
+            kl = gaussian_kl(data.loc, data.scale, loc, scale).mean(dim=1)
+            return accept(ratio_of(loc, scale, data), kl) & (kl <= self.max_kl)
+
         adapted, share = line_search(
-            lambda x: accept(x) & (mean_kl(actor, x, data) <= self.max_kl),
-            theta.detach(),
-            step,
-            ratio=self.line_search_ratio,
-            tries=self.line_search_tries,
+            ends_well, theta.detach(), step, ratio=self.line_search_ratio, tries=self.line_search_tries
         )
         return adapted, mean_kl(actor, adapted, data), share
 
