@@ -24,11 +24,11 @@ class BestCheckpoint(Checkpoint):
         path: the file.
 
     Attributes:
-        score: MONITORED of the checkpoint; minus infinity while there is none.
+        score: MONITORED of the checkpoint; None while there is none.
     """
 
     def __init__(self, path: Path) -> None:
-        self.score = -math.inf
+        self.score: float | None = None
         self._path = path
         self._dropped = False
         self._validated: float | None = None  # MONITORED of this meta-iteration
@@ -54,6 +54,8 @@ class BestCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the checkpoint if the meta-iteration was validated, and is better than all before it."""
         score, self._validated = self._validated, None
-        if score is not None and score > self.score and not self._dropped:
+        if score is None or self._dropped:
+            return
+        if score > (-math.inf if self.score is None else self.score):  # false where it is NaN
             self.score = score
             trainer.save_checkpoint(self._path)
