@@ -1,5 +1,7 @@
 """checkpoints/best.ckpt, which is kept beside the last one, and can be deployed in its place."""
 
+import shutil
+
 import pytest
 import torch
 from tests.commands import cmaml, refused
@@ -17,10 +19,17 @@ def scores(folder):
     return [float(row["val/post/penalised_return"]) for row in lines(folder.metrics)]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    cmaml(*EACH, SEED, "run.id=whole", "train.meta_iterations=4", cwd=folder)
+    return folder
+
+
 @pytest.fixture
-def whole(tmp_path):
+def whole(trained, tmp_path):
     """A run of four validated meta-iterations."""
-    cmaml(*EACH, SEED, "run.id=whole", "train.meta_iterations=4", cwd=tmp_path)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return RunFolder(tmp_path / "runs/nav2d/whole")
 
 
