@@ -125,9 +125,9 @@ def test_what_is_no_callback_or_logger_is_refused_by_name(override, message, tmp
 def test_callbacks_of_ones_own_come_after_the_projects_and_before_the_checkpoints(tmp_path):
     config = load_experiment("nav2d", ["logger.wandb=disabled", f"trainer.callbacks=[{{class: {WATCH}, slack: 2}}]"])
     trainer = build_trainer(config, RunFolder(tmp_path))
-    *_, own, best, last = trainer.callbacks
+    *_, own, last, best = trainer.callbacks
     assert (type(own).__name__, own.slack) == ("OverLimit", 2)
-    assert (type(best), type(last)) == (BestCheckpoint, LastCheckpoint)
+    assert (type(last), type(best)) == (LastCheckpoint, BestCheckpoint)
 
 
 def test_tensorboard_gets_the_metrics_beside_metrics_csv(tmp_path):

@@ -274,8 +274,8 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
     progress = [] if config.quiet else [MetaProgress()]
-    best = BestCheckpoint(folder.best_checkpoint)
-    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, curves, GracefulStop(), best, checkpoint]
+    best = BestCheckpoint(folder.last_checkpoint, folder.best_checkpoint)
+    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, curves, GracefulStop(), checkpoint, best]
     learners: list[Callback] = [*(reward if critic.shared_reward else []), *safety, *eta]
     safeguard = Safeguard(learners, max_dropped=config.train.max_dropped, checkpoint=folder.last_checkpoint)
     return [Throughput(), *learners, safeguard, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]

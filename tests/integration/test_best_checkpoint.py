@@ -52,6 +52,17 @@ def test_a_run_that_goes_on_in_another_folder_knows_how_good_it_was(whole, tmp_p
     assert load_checkpoint(parts.best_checkpoint).iterations == best
 
 
+def test_a_run_that_was_killed_before_the_copy_was_made_makes_it_when_it_goes_on(whole, tmp_path):
+    best = load_checkpoint(whole.best_checkpoint).iterations
+    cmaml(*EACH, SEED, "run.id=killed", f"train.meta_iterations={best}", cwd=tmp_path)
+    killed = RunFolder(tmp_path / "runs/nav2d/killed")
+    expected = killed.best_checkpoint.read_bytes()
+    assert expected == killed.last_checkpoint.read_bytes()
+    killed.best_checkpoint.write_bytes(b"of an earlier meta-iteration")
+    cmaml("train", f"run.resume={killed.path}", "train.meta_iterations=4", cwd=tmp_path)
+    assert killed.best_checkpoint.read_bytes() == expected
+
+
 def test_it_is_deployed_where_that_is_asked_for(whole, tmp_path):
     steps = ("run=runs/nav2d/whole", "steps=1")
     cmaml("evaluate", *steps, "deployment.checkpoint=best", "out=both", cwd=tmp_path)

@@ -38,16 +38,16 @@ def adam_ascent(
     m, v = torch.zeros_like(theta), torch.zeros_like(theta)
     taken = torch.zeros(len(theta), dtype=theta.dtype, device=theta.device)
     open_rows = torch.ones(len(theta), dtype=torch.bool, device=theta.device)
-    leaf, value, _ = _evaluate(objective, theta)
+    leaf, total, _ = _evaluate(objective, theta)
     for t in range(1, steps + 1):
         # rows are independent, so the gradient of the sum is every row's own gradient
-        (g,) = torch.autograd.grad(value.sum(), leaf)
+        (g,) = torch.autograd.grad(total, leaf)
         g = g if mask is None else mask * g
         m, v = BETA_1 * m + (1 - BETA_1) * g, BETA_2 * v + (1 - BETA_2) * g * g
         # theta_t = theta_{t-1} + alpha mhat / (sqrt(vhat) + epsilon), with the moments' bias corrected
         m_hat, v_hat = m / (1 - BETA_1**t), v / (1 - BETA_2**t)
         candidate = x + lr * m_hat / (v_hat.sqrt() + EPSILON)
-        leaf, value, accepted = _evaluate(objective, candidate)
+        leaf, total, accepted = _evaluate(objective, candidate)
         open_rows = open_rows & (candidate != x).any(dim=1) & accepted
         if not open_rows.any():
             break
@@ -57,8 +57,8 @@ def adam_ascent(
 
 
 def _evaluate(objective: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A leaf with the value of `x`, and what `objective` says of it, with its graph."""
+    """A leaf with the value of `x`, the sum of `objective` over its rows, with its graph, and which are accepted."""
     leaf = x.detach().requires_grad_()
     with torch.enable_grad():
         value, accepted = objective(leaf)
-    return leaf, value, accepted
+        return leaf, value.sum(), accepted
