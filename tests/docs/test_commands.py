@@ -12,6 +12,7 @@ from cmaml_pl.configuration.loading import arms, experiments, load_experiment, s
 from cmaml_pl.configuration.registry import REGISTRIES
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError
+from cmaml_pl.usage import VERB_KEYS
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):.*## ", MAKEFILE, flags=re.MULTILINE))
@@ -70,7 +71,8 @@ def check_make(words):
     keys = {"EXP": "exp", "ARM": "arm", "CKPT": "run.resume"}
     given = [f"{keys[name]}={value}" for name, value in variables.items() if name in keys]
     if {"train", "study"} & set(words):
-        check_training([*given, *arguments])
+        own = VERB_KEYS["study"] if "study" in words else ()  # the verb's, beside those of the trainings
+        check_training([*given, *(word for word in arguments if word.partition("=")[0] not in own)])
     elif words and words[0] in VERBS:
         check_verb(words[0], [*(word for word in given if word.startswith("exp=")), *arguments])
 
