@@ -168,7 +168,11 @@ def mean_kl(actor: Actor, theta: Tensor, data: TaskData, *, every: int = 1) -> T
     An actor that remembers has to run all of them, so that all are used.
     """
     rows = slice(None, None, 1 if actor.state_size else every)
-    loc, scale = actor.stacked(theta, data.features[:, rows])
+    return kl_to(*actor.stacked(theta, data.features[:, rows]), data, rows)
+
+
+def kl_to(loc: Tensor, scale: Tensor, data: TaskData, rows: slice = slice(None)) -> Tensor:
+    """KL(old || N(loc, scale^2)), nats, (tasks,), for what an actor gives in `rows` of each task's samples."""
     return gaussian_kl(data.loc[:, rows], data.scale[:, rows], loc, scale).mean(dim=1)
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import InnerStep, mean_kl
+from cmaml_pl.inner.base import InnerStep, kl_to, mean_kl
 from cmaml_pl.math.adam import adam_ascent
-from cmaml_pl.math.gaussian import gaussian_kl
 from cmaml_pl.nets.networks import PARTS, Actor
 from cmaml_pl.rollout.task_data import TaskData
 
@@ -61,9 +60,8 @@ class AdamRegion:
 
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
             loc, scale = actor.stacked(candidate, data.features)
-            kl = gaussian_kl(data.loc, data.scale, loc.detach(), scale.detach()).mean(dim=1)
             # a comparison with NaN is false, so a step to parameters that are not finite is refused
-            return objective(loc, scale), kl <= self.max_kl
+            return objective(loc, scale), kl_to(loc.detach(), scale.detach(), data) <= self.max_kl
 
         mask = actor.mask(self.parameters)
         adapted, share = adam_ascent(evaluate, theta.detach(), lr=self.lr, steps=self.passes, mask=mask)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from cmaml_pl.bounds import bounded
-from cmaml_pl.inner.base import PullBack, likelihood_ratio, mean_kl, ratio_of
-from cmaml_pl.math.gaussian import gaussian_kl
+from cmaml_pl.inner.base import PullBack, kl_to, likelihood_ratio, mean_kl, ratio_of
 from cmaml_pl.math.natural_gradient import (
     TaskFunction,
     conjugate_gradient,
@@ -165,7 +164,7 @@ class TrustRegion:
 
         def ends_well(candidate: Tensor) -> Tensor:
             loc, scale = actor.stacked(candidate, data.features)
-            kl = gaussian_kl(data.loc, data.scale, loc, scale).mean(dim=1)
+            kl = kl_to(loc, scale, data)
             return accept(ratio_of(loc, scale, data), kl) & (kl <= self.max_kl)
 
         adapted, share = line_search(
