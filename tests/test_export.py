@@ -14,7 +14,8 @@ from cmaml_pl import __version__
 from cmaml_pl.assembly import open_module
 from cmaml_pl.configuration.loading import load_experiment, store
 from cmaml_pl.errors import UserError
-from cmaml_pl.export import OPSET, check, export_policy, load_policy
+from cmaml_pl.export import OPSET, TOLERANCE, check, export_policy, load_policy
+from cmaml_pl.nets.networks import GaussianActor
 from cmaml_pl.runs.folder import RunFolder
 
 TINY = ["train.tasks_per_batch=2", "rollout.envs_per_task=2", "rollout.horizon=12", "run.id=x", "policy.context=0"]
@@ -112,6 +113,22 @@ def test_a_file_that_gives_other_actions_is_refused(tmp_path):
             actor.log_std.add_(value)
         with pytest.raises(UserError, match="is not usable: its actions differ"):
             check(actor, folder.export)
+
+
+def test_a_context_that_is_folded_wrongly_is_seen(tmp_path, monkeypatch):
+    folder, _ = make_run(tmp_path, "nav2d", "policy.context=3")
+    assert all(difference < TOLERANCE for difference in export_policy(folder.path, out=None).values())
+    folded = GaussianActor.folded
+
+    def wrongly(actor):
+        result = folded(actor)
+        with torch.no_grad():
+            result.mean[0].bias.add_(0.01)
+        return result
+
+    monkeypatch.setattr(GaussianActor, "folded", wrongly)
+    with pytest.raises(UserError, match=r"policy\.safetensors is not usable: its actions differ"):
+        export_policy(folder.path, out=None)
 
 
 def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path):

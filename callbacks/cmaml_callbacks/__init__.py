@@ -5,6 +5,7 @@ from cmaml_callbacks.eta import Eta
 from cmaml_callbacks.graceful_stop import GracefulStop
 from cmaml_callbacks.health import Health
 from cmaml_callbacks.last_checkpoint import LastCheckpoint
+from cmaml_callbacks.last_validation import LastValidation
 from cmaml_callbacks.learning_curves import LearningCurves
 from cmaml_callbacks.metrics_csv import MetricsCSV
 from cmaml_callbacks.progress import MetaProgress
@@ -20,6 +21,7 @@ __all__ = [
     "GracefulStop",
     "Health",
     "LastCheckpoint",
+    "LastValidation",
     "LearningCurves",
     "MetaProgress",
     "MetricsCSV",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cmaml_callbacks._checks import iteration_of, require_cmaml
 from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.algorithm.record import MetaIteration
 from cmaml_pl.critics.estimation import Transitions
 from cmaml_pl.critics.fitting import explained_variance, fit_critic, gather_samples
 from cmaml_pl.nets.networks import ValueNetwork
@@ -66,7 +67,8 @@ class CriticRegression(Callback):
     ) -> None:
         """Fit the critic, and log how well it predicted these data before it was fitted to them."""
         module = require_cmaml(self, pl_module)
-        metrics = self.fit(module, iteration_of(outputs).rollout, iteration=trainer.current_epoch)
+        record = iteration_of(outputs)
+        metrics = {**self.fit(module, record.rollout, iteration=trainer.current_epoch), **self.tell(module, record)}
         module.log_dict({f"{self.name}/{name}": value for name, value in metrics.items()}, batch_size=len(batch))
 
     def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
@@ -86,6 +88,10 @@ class CriticRegression(Callback):
             critic, self._optimizer, *samples, passes=self.passes, minibatch=self.minibatch, generator=generator
         )
         return {"loss": loss, "explained_variance": explained}
+
+    def tell(self, module: CMAML, record: MetaIteration) -> dict[str, Tensor]:
+        """Further metrics, of the fitted critic."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state; the critic itself is saved as a part of the module."""

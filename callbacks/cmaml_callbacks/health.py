@@ -22,7 +22,7 @@ class Health(Callback):
     - *rising variance*: the costs of the meta-policy's episodes vary more and more, so that their mean, which the
       multipliers follow, becomes less and less reliable.
     - *unseen violation*: the meta-policy has been over its limit for a long time, but the safety critic predicts a cost
-      within the limit, so that eta does not rise.
+      within what eta holds it to, so that eta does not rise. Only where eta follows the critic.
     - *no progress*: the return after adaptation is no higher than in the first meta-iterations, and no cost that was
       over its limit has come down.
 
@@ -42,6 +42,7 @@ class Health(Callback):
         grace: number of meta-iterations before "no progress" can be reported. On nav2d and PointGoal1 the return rises
             clearly within 20.
         standard_errors: number of standard errors by which the means of two windows must differ to count as different.
+        eta_follows_critic: whether eta adapts to what the safety critic predicts.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Health(Callback):
         margin: float = 0.1,
         grace: int = 50,
         standard_errors: float = 2.0,
+        eta_follows_critic: bool = True,
     ) -> None:
         if not (window >= 2 and variance_factor > 1 and patience >= 1 and margin >= 0 and standard_errors >= 0):
             raise ValueError(
@@ -62,6 +64,7 @@ class Health(Callback):
             raise ValueError(f"grace is {grace}, but must leave two windows of {window} meta-iterations to compare")
         self.window, self.variance_factor, self.patience = window, variance_factor, patience
         self.margin, self.grace, self.standard_errors = margin, grace, standard_errors
+        self.eta_follows_critic = eta_follows_critic
         self._history: dict[str, list[float]] = {name: [] for name in ("variance", "unseen", "return", "cost")}
         self._last_seen: dict[str, int] = {}
 
@@ -88,10 +91,11 @@ class Health(Callback):
         after, data = pre.rollout["next"], pre.data
         sums = episode_sums(after["cost"], after["done"], discount=module.estimator.limit_discount)
         cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
-        predicted = float(module.predicted_episode_cost(pre.rollout))
+        predicted, held_to = float(module.predicted_episode_cost(pre.rollout)), float(module.meta_limit(data))
+        unseen = self.eta_follows_critic and cost > (1 + self.margin) * limit and predicted <= held_to
         _, _, variance = module.ranks.moments(sums[after["done"]])
         self._history["variance"].append(float(variance))
-        self._history["unseen"].append(float(cost > (1 + self.margin) * limit and predicted <= limit))
+        self._history["unseen"].append(float(unseen))
         self._history["return"].append(post_return)
         self._history["cost"].append(post_cost)
         found = {

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from cmaml_callbacks._regression import CriticRegression
 from cmaml_pl.algorithm.module import CMAML
+from cmaml_pl.algorithm.record import MetaIteration
 from cmaml_pl.critics.estimation import Transitions, cost_to_go
 from cmaml_pl.nets.networks import ValueNetwork
 
@@ -29,7 +30,6 @@ class SafetyCritic(CriticRegression):
         """The cost-to-go; see CriticRegression."""
         return cost_to_go(states, rollout["next", "cost"], gamma=module.estimator.cost_gamma)
 
-    def fit(self, module: CMAML, rollout: TensorDict, *, iteration: int) -> dict[str, Tensor]:
-        """See CriticRegression; the result also has "episode_cost", which the fitted critic predicts."""
-        metrics = super().fit(module, rollout, iteration=iteration)
-        return {**metrics, "episode_cost": module.predicted_episode_cost(rollout)}
+    def tell(self, module: CMAML, record: MetaIteration) -> dict[str, Tensor]:
+        """What eta follows: the cost per episode that is predicted for the tasks that were told nothing."""
+        return {"episode_cost": module.predicted_episode_cost(record.pre.rollout)}

@@ -18,6 +18,7 @@ from cmaml_callbacks import (
     GracefulStop,
     Health,
     LastCheckpoint,
+    LastValidation,
     LearningCurves,
     MetaProgress,
     MetricsCSV,
@@ -59,6 +60,7 @@ DECIDED_ELSEWHERE = {
     "logger": "the section logger",
     "default_root_dir": "run.dir",
     "accumulate_grad_batches": "train.tasks_per_batch",
+    "fast_dev_run": "nothing: train.meta_iterations=1 tries a run",
     "enable_checkpointing": "nothing: every meta-iteration is saved",
     "enable_progress_bar": "quiet",
     "gradient_clip_val": "nothing: manual optimisation does not clip",
@@ -232,8 +234,7 @@ def build_trainer(config: Config, folder: RunFolder) -> Trainer:
             use_distributed_sampler=False,
             max_epochs=config.train.meta_iterations,
             enable_progress_bar=not config.quiet,  # the bar is MetaProgress, which Lightning finds among the callbacks
-            # min: a run that is shorter than the interval is still validated, at its end
-            check_val_every_n_epoch=min(config.train.validate_every, config.train.meta_iterations),
+            check_val_every_n_epoch=config.train.validate_every,
             default_root_dir=folder.path,
             logger=[*([wandb] if wandb else []), *further] or False,
             plugins=[AtomicCheckpointIO()],
@@ -257,8 +258,9 @@ def find_ranks(trainer: Trainer) -> Ranks:
 def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callback]:
     """All callbacks, in the order in which Lightning must run them.
 
-    First Throughput, which measures time; then the learners (critics and eta); then Safeguard, which undoes what the
-    learners and the meta-step did if a number is not finite; then the callbacks that watch and record.
+    First Throughput, which measures time, and LastValidation; then the learners (critics and eta); then Safeguard,
+    which undoes what the learners and the meta-step did if a number is not finite; then the callbacks that
+    watch and record.
     """
     critic = config.critic
     fit = {name: getattr(critic, name) for name in ("lr", "passes", "minibatch", "samples")}
@@ -274,11 +276,13 @@ def _callbacks(config: Config, folder: RunFolder, *, wandb: bool) -> list[Callba
     )
     curves = LearningCurves(folder.metrics, folder.learning_curves, cost_limit=config.inner.cost_limit)
     progress = [] if config.quiet else [MetaProgress()]
+    health = Health(eta_follows_critic=eta_adapts and config.safety.critic)
     best = BestCheckpoint(folder.last_checkpoint, folder.best_checkpoint)
-    tail: list[Callback] = [Health(), MetricsCSV(folder.metrics), *progress, curves, GracefulStop(), checkpoint, best]
+    tail: list[Callback] = [health, MetricsCSV(folder.metrics), *progress, curves, GracefulStop(), checkpoint, best]
     learners: list[Callback] = [*(reward if critic.shared_reward else []), *safety, *eta]
     safeguard = Safeguard(learners, max_dropped=config.train.max_dropped, checkpoint=folder.last_checkpoint)
-    return [Throughput(), *learners, safeguard, *tail, *([WandbMetrics(folder.learning_curves)] if wandb else [])]
+    logged = [WandbMetrics(folder.learning_curves)] if wandb else []
+    return [Throughput(), LastValidation(), *learners, safeguard, *tail, *logged]
 
 
 def _wandb_logger(config: Config, folder: RunFolder) -> WandbLogger | None:

@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -41,6 +42,17 @@ def told(error: BaseException) -> str:
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     file, line = users_line(error) or (frames[-1] if frames else ("", 0))
     return f"{type(error).__name__}: {error}" + (f" ({Path(file).name}, line {line})" if file else "")
+
+
+def module_file(path: str) -> Path | None:
+    """The source file of the module in MODULE:NAME; None if `path` does not name a module that is found."""
+    module, colon, _ = path.partition(":")
+    find_here()
+    try:
+        found = find_spec(module) if colon and module else None
+    except (ImportError, ValueError):  # a package that is missing, or a relative name
+        return None
+    return Path(found.origin) if found and found.has_location and found.origin else None
 
 
 def import_object(key: str, path: str) -> Any:

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from tests.algorithm.fitting import TINY, fit
 
 from cmaml_callbacks import SafetyCritic
 from cmaml_pl.algorithm.data import MetaBatchSampler
+from cmaml_pl.algorithm.record import penalised_return
 from cmaml_pl.assembly import build_datamodule, open_module
 from cmaml_pl.configuration.loading import load_experiment
 from cmaml_pl.configuration.registry import OUTER_METHODS
@@ -140,6 +142,30 @@ def test_the_safety_term_makes_costly_actions_rarer_and_eta_zero_turns_it_off(et
         before = costly_log_prob(module, pre)
     assert (after < before - 1e-4) == moves
     assert torch.equal(recorder.end, recorder.theta[0]) != moves
+
+
+def test_the_penalised_return_of_a_validation_is_that_of_all_its_tasks():
+    def batch(tasks, cost):
+        return tasks, {"post/return": torch.tensor(1.0), "post/cost": torch.tensor(cost)}, torch.tensor(10.0)
+
+    assert penalised_return(batch(2, 12.0), batch(2, 6.0)) == 1.0  # 9 on average
+    assert penalised_return(batch(2, 15.0), batch(1, 6.0)) == -1.0  # 12
+    assert penalised_return(batch(2, 15.0)) == -4.0
+
+
+def test_what_the_critic_is_said_to_predict_is_what_eta_follows():
+    informed = ["policy.context=2", "exploration.std=1", "exploration.informed=0.5"]
+    config, seen = load_experiment("nav2d", [*TINY, *informed]), []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            record = outputs["iteration"]
+            seen.append([float(pl_module.predicted_episode_cost(x)) for x in (record.pre.rollout, record.rollout)])
+
+    with open_module(config) as module:
+        critic = SafetyCritic(lr=1e-2, passes=5, minibatch=128)
+        recorder = fit(module, config, iterations=1, callbacks=[critic, Watch()])
+    assert recorder.metrics[0]["safety_critic/episode_cost"] == seen[0][0] != seen[0][1]
 
 
 def test_in_the_dead_band_the_safety_term_rests():

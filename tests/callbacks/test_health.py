@@ -24,7 +24,7 @@ class Module:
     """As much of a CMAML as the callback looks at."""
 
     def __init__(self):
-        self.predicted = 0.0
+        self.predicted, self.margin = 0.0, 1.0
         self.ranks, self.estimator = Ranks(), SimpleNamespace(limit_discount=1.0)
 
     def roll(self, costs, *, limit=LIMIT):
@@ -36,13 +36,17 @@ class Module:
         data = SimpleNamespace(episode_cost=costs.mean()[None], cost_limit=torch.tensor([limit]))
         return SimpleNamespace(rollout=TensorDict({"next": {"cost": cost, "done": done}}, cost.shape[:3]), data=data)
 
+    def meta_limit(self, data):
+        return self.margin * data.cost_limit.mean()
+
     def predicted_episode_cost(self, rollout):
         return torch.tensor(self.predicted)
 
 
-def run(callback, iterations, *, costs=(0, 1), predicted=0.0, returns=0.0, post_cost=0.0, limit=LIMIT):
+def run(callback, iterations, *, costs=(0, 1), predicted=0.0, returns=0.0, post_cost=0.0, limit=LIMIT, margin=1.0):
     """The signs of each of some meta-iterations; what is callable is a function of the iteration."""
     module, found = Module(), []
+    module.margin = margin
 
     def at(value, i):
         return value(i) if callable(value) else value
@@ -105,6 +109,13 @@ def test_a_violation_that_the_critic_does_not_see_is_a_sign_after_long():
 )
 def test_other_violations_are_not_unseen(costs, predicted):
     assert not iterations_with("unseen violation", run(Health(), 30, costs=costs, predicted=predicted))
+
+
+def test_a_violation_is_not_unseen_where_eta_rises_or_does_not_follow_the_critic():
+    unseen = {"costs": [4, 4], "predicted": 2.5}
+    assert iterations_with("unseen violation", run(Health(), 20, **unseen, margin=0.9))
+    assert not iterations_with("unseen violation", run(Health(), 20, **unseen, margin=0.8))  # 2.5 > 2.4: it rises
+    assert not iterations_with("unseen violation", run(Health(eta_follows_critic=False), 20, **unseen))
 
 
 def test_a_cost_at_a_limit_of_zero_can_be_unseen():

@@ -135,7 +135,9 @@ def test_each_strategy_of_deployment_keeps_its_own_measurement_and_a_random_star
     assert not kept
     assert [row for row in found.rows if row["step"] == 0] == [row for row in adapted.rows if row["step"] == 0]
     assert found.rows != adapted.rows
-    for settings in (config, mixed):
+    other = load_experiment("nav2d", [*TINY, "deployment.method=mixture", "deployment.worst_cost=3"])
+    assert not measure(other, folder, LEARNED, steps=2)[1]
+    for settings in (config, mixed, other):
         assert measure(settings, folder, LEARNED, steps=2)[1]
     measure(config, folder, RANDOM, steps=1)
     assert measure(mixed, folder, RANDOM, steps=1)[1]  # the same measurement, not one more
@@ -147,6 +149,8 @@ def test_what_other_code_has_measured_is_measured_anew(run, monkeypatch):
     measure(config, folder, LEARNED, steps=1)
     assert measure(config, folder, LEARNED, steps=1)[1]
     monkeypatch.setattr(meta_test, "sources_digest", lambda: "the code of now")
+    assert not measure(config, folder, LEARNED, steps=1)[1]
+    monkeypatch.setattr(meta_test, "own_sources", lambda config: {"policy.actor": "the network of now"})
     assert not measure(config, folder, LEARNED, steps=1)[1]
     assert measure(config, folder, LEARNED, steps=1)[1]
 

@@ -1,6 +1,10 @@
+import sys
+from importlib import invalidate_caches
+
 import pytest
 
-from cmaml_pl.evaluation.sources import PACKAGE, WITHOUT_INFLUENCE, sources_digest
+from cmaml_pl.configuration.loading import load_experiment
+from cmaml_pl.evaluation.sources import PACKAGE, WITHOUT_INFLUENCE, own_sources, sources_digest
 
 
 @pytest.fixture
@@ -44,3 +48,19 @@ def test_the_package_is_read_and_what_is_left_out_exists():
     assert digest(PACKAGE) == sources_digest()
     assert (PACKAGE / "evaluation/sources.py").exists()
     assert all((PACKAGE / name).exists() for name in WITHOUT_INFLUENCE)
+
+
+def test_modules_of_the_users_own_count_where_the_configuration_names_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    network = tmp_path / "a_network_of_mine.py"
+    network.write_text("x = 1\n")
+    own = ["policy.actor=a_network_of_mine:Net", "trainer.callbacks=[not_there:Printer]"]
+    config = load_experiment("point_goal", own)
+    before = own_sources(config)
+    assert before.keys() == {"policy.actor"}
+    network.write_text("x = 2\n")
+    assert own_sources(config) != before
+    network.unlink()
+    invalidate_caches()
+    assert own_sources(config) == own_sources(load_experiment("point_goal")) == {}

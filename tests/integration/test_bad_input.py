@@ -15,6 +15,7 @@ CASES = [
     ("rollout.horizon is 0", "train exp=nav2d rollout.horizon=0"),
     ("train.meta_iterations has a wrong value", "train exp=nav2d train.meta_iterations=few"),
     ("decided by train.meta_iterations", "train exp=nav2d trainer.max_epochs=3"),
+    ("trainer.fast_dev_run cannot be set", "train exp=nav2d trainer.fast_dev_run=true"),
     ("refuses the section trainer", "train exp=nav2d trainer.devices=0"),
     ("refuses the section trainer", "train exp=nav2d trainer.max_time=soon"),
     ("trainer.precision cannot be set", "train exp=nav2d trainer.precision=bf16-true"),

@@ -42,6 +42,15 @@ def test_it_is_that_of_the_meta_iteration_with_the_best_validation(whole, tmp_pa
         assert torch.equal(found.content["state_dict"][name], value), name
 
 
+def test_the_last_meta_iteration_is_validated_whatever_the_interval(tmp_path):
+    cmaml(*EACH, "run.id=odd", "train.validate_every=2", "train.meta_iterations=3", cwd=tmp_path)
+    odd = RunFolder(tmp_path / "runs/nav2d/odd")
+    assert [bool(row["val/post/return"]) for row in lines(odd.metrics)] == [False, True, True]
+    # over all of the three tasks, in batches of two and one
+    row = {name: float(cell) for name, cell in lines(odd.metrics)[-1].items() if name.startswith("val/")}
+    assert row["val/post/penalised_return"] == pytest.approx(row["val/post/return"] - row["val/post/cost"])  # limit 0
+
+
 def test_a_run_that_goes_on_in_another_folder_knows_how_good_it_was(whole, tmp_path):
     best = load_checkpoint(whole.best_checkpoint).iterations
     cmaml(*EACH, SEED, "run.id=parts", f"train.meta_iterations={best}", cwd=tmp_path)

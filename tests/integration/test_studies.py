@@ -71,6 +71,9 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
     shutil.copy(METHOD, tmp_path)
     (tmp_path / "claims.yaml").write_text(MINE)
     own = ["study=claims.yaml", "jobs=2"]
+    study(*own, "part=4/4")
+    assert OmegaConf.load(RunFolder(tmp_path / "runs/nav2d/my_arm-s1").config).rollout.workers is None, "one: all cores"
+    shutil.rmtree(tmp_path / "runs/nav2d/my_arm-s1")
     printed = study(*own, "part=1/2")
     folder = tmp_path / "runs/nav2d/study-claims"
     assert "claims: 2 arms, 2 seeds; part 1 of 2, 2 runs, 2 at once" in printed

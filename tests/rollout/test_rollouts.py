@@ -6,6 +6,7 @@ from tests.envs.test_checking import Walk
 from tests.helpers import make_actor
 
 from cmaml_pl.distributed.ranks import Ranks
+from cmaml_pl.errors import UserError
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.rollout.rollouts import Rollouts
 from cmaml_pl.seeding import derive_generator
@@ -92,6 +93,13 @@ def test_a_rollout_keeps_its_numbers_when_the_next_one_is_collected(rollouts, th
 def test_a_short_batch_of_tasks_is_filled_up_by_repeating_it(rollouts):
     tasks = split_tasks(Nav2DFamily(), "validation", cost_limit=2.0)
     assert rollouts.set_tasks(tasks[:2]) == ([tasks[0], tasks[1], tasks[0]], 2)
+
+
+@pytest.mark.parametrize("number", [0, TASKS + 1])
+def test_no_tasks_and_too_many_are_refused(rollouts, number):
+    tasks = split_tasks(Nav2DFamily(), "validation", cost_limit=2.0)
+    with pytest.raises(UserError, match=f"{number} tasks cannot be adapted to at once, but 1 to {TASKS}"):
+        rollouts.set_tasks(tasks[:number])
 
 
 @pytest.mark.parametrize("size", [2, 3])

@@ -30,3 +30,14 @@ def test_an_entry_that_was_taken_out_of_the_configuration_is_told(tmp_path):
     config.write_text(yaml.safe_dump(values))
     with pytest.raises(UserError, match=r"tasks\.parameters\.m is None here and \[0\.9, 1\.1\] there"):
         prepare_run([f"run.resume={tmp_path / 'nav2d' / 'a'}", "train.meta_iterations=2"])
+
+
+def test_runs_of_one_name_have_wandb_runs_of_their_own(tmp_path):
+    new = ["exp=nav2d", "run.id=a", f"run.dir={tmp_path}", "quiet=true", "train.meta_iterations=1"]
+    ids = [prepare_run(new)[0].logger.id for _ in range(2)]
+    assert len({*ids}) == 2
+    assert all(name.startswith("nav2d-a-") for name in ids)
+    assert prepare_run([*new, "logger.id=mine"])[0].logger.id == "mine"
+    main(["train", *TINY, *DISABLED, *new])
+    resumed = [f"run.resume={tmp_path / 'nav2d' / 'a'}", "train.meta_iterations=2"]
+    assert prepare_run(resumed)[0].logger.id == prepare_run(resumed)[0].logger.id

@@ -32,3 +32,8 @@ def test_a_run_that_measured_nothing_has_no_course():
     assert (course.iterations, course.over, course.counted) == (0, 0, 0)
     assert math.isnan(course.cost_before)
     assert math.isnan(course.at_cap)
+
+
+def test_a_batch_is_over_the_limit_of_its_own_tasks():
+    metrics = [{"pre/cost": 5.5, "pre/over_limit": over} for over in [1.0] * 10 + [0.0] * 3 + [1.0] * 4]
+    assert find_course(metrics, limit=5.0, eta_max=2.0).over == 4

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cmaml_pl.algorithm.adaptation import Stage, adapt, method_at, pull_back, sound_stages, steps_between
 from cmaml_pl.algorithm.exploration import Exploration
-from cmaml_pl.algorithm.record import MetaIteration, informed_metrics, stage_metrics
+from cmaml_pl.algorithm.record import MetaIteration, informed_metrics, penalised_return, stage_metrics
 from cmaml_pl.deployment.base import Deployment
 from cmaml_pl.distributed.threads import ONE_THREAD, RowThreads
 from cmaml_pl.inner.base import InnerMethod, PullBack
@@ -84,6 +84,7 @@ class CMAML(LightningModule):
         self.safety_weighting, self.dead_band, self.safety_log_std = safety_weighting, dead_band, safety_log_std
         self.safety_margin = safety_margin
         self.seed, self._threads, self.exploration = seed, threads, exploration
+        self._measured: list[tuple[int, dict[str, Tensor], Tensor]] = []  # of each batch, see penalised_return
         # not persistent: if eta adapts, the callback Eta saves its value; otherwise the configuration gives it
         self.register_buffer("eta", torch.tensor(float(eta)), persistent=False)
         # the running mean of theta, see OuterMethod.average
@@ -113,7 +114,8 @@ class CMAML(LightningModule):
         Raises:
             UserError: they have not.
         """
-        self.ranks.require_same(repr(sorted(self.hparams.items())))
+        shared = {key: value for key, value in self.hparams.items() if key != "logger.id"}  # only the first rank logs
+        self.ranks.require_same(repr(sorted(shared.items())))
 
     def training_step(self, tasks: list[Task], batch_idx: int) -> dict[str, MetaIteration]:
         """One meta-iteration: adapt to every task, then move the initialisation."""
@@ -143,7 +145,9 @@ class CMAML(LightningModule):
         self.env_steps += env_steps
         step = {"outer/gradient_norm": gradient.norm(), "outer/kl": kl, "outer/step_share": share}
         told = informed_metrics(pre, self.ranks)
-        metrics = {**stage_metrics(uninformed, self.ranks), **told, "eta": self.eta.clone(), **step}
+        measured, limit = stage_metrics(uninformed, self.ranks)
+        metrics = {**measured, **told, "eta": self.eta.clone(), **step}
+        metrics["post/penalised_return"] = penalised_return((len(tasks), measured, limit))
         metrics |= self._learn_lengths(batch)
         metrics["lambda/mean"] = mean_multiplier  # with what the adapted policies' own costs have made of it
         metrics["policy/std"] = self.actor.mean_std(pre.data.features)
@@ -198,10 +202,23 @@ class CMAML(LightningModule):
         self, tasks: list[Task], stream: str, batch_idx: int, *, prefix: str, deployment: Deployment | None = None
     ) -> list[Stage]:
         stages = self.adapt(tasks, self.inner.steps, (stream, batch_idx), deployment=deployment)
-        metrics = stage_metrics(stages, self.ranks)
+        metrics, limit = stage_metrics(stages, self.ranks)
         metrics["lambda/mean"] = self.ranks.mean(stages[-1].multiplier)
         self._log({prefix + name: value for name, value in metrics.items()}, len(tasks))
+        self._measured.append((len(tasks), metrics, limit))
         return stages
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what is no mean of the batches' own."""
+        self._log_penalised("val/")
+
+    def on_test_epoch_end(self) -> None:
+        """Log what is no mean of the batches' own."""
+        self._log_penalised("test/")
+
+    def _log_penalised(self, prefix: str) -> None:
+        self._log({prefix + "post/penalised_return": penalised_return(*self._measured)}, 1)
+        self._measured.clear()
 
     def adapt(
         self,
@@ -217,7 +234,7 @@ class CMAML(LightningModule):
         """Adapt a policy to tasks; see `cmaml_pl.algorithm.adaptation.adapt` for what is returned.
 
         Args:
-            tasks: the tasks.
+            tasks: at most as many as a batch has, `train.tasks_per_batch`.
             steps: K, the number of adaptation steps.
             stream: names the random streams of the rollouts.
             theta: parameters that every task starts from, (P,); None takes those that are deployed.
@@ -225,6 +242,9 @@ class CMAML(LightningModule):
             deployment: which policies play the episodes; None for the adapted ones. `self.deployment` is the configured
                 strategy.
             learning: whether this is meta-training, in which `exploration` informs some of the tasks.
+
+        Raises:
+            UserError: there are no tasks, or too many.
         """
         return adapt(
             tasks,

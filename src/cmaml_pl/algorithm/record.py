@@ -1,5 +1,6 @@
 """The record of a meta-iteration that callbacks get, and the metrics of its rollouts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,11 @@ class MetaIteration:
     dropped: bool = False
 
 
-def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
-    """Name -> mean over the tasks of all ranks, scalar: before adaptation (pre), after it (post), and of its steps."""
+def stage_metrics(stages: list[Stage], ranks: Ranks) -> tuple[dict[str, Tensor], Tensor]:
+    """Of the tasks of all ranks: name -> mean, before adaptation (pre), after it (post), and of its steps; mean limit.
+
+    All are scalar. The limit may be infinite.
+    """
     pre, post = stages[0], stages[-1]
     steps = steps_between(stages)
     rows = {
@@ -49,10 +53,26 @@ def stage_metrics(stages: list[Stage], ranks: Ranks) -> dict[str, Tensor]:
     }
     means = ranks.mean(torch.stack(list(rows.values()), dim=1)).unbind()
     metrics = dict(zip(rows, means, strict=True))
-    # J - max(0, J_C - d): one number by which settings can be chosen; the factor 1 of the excess is chosen, not tuned
-    excess = (metrics["post/cost"] - metrics.pop("limit")).clamp(min=0)
-    metrics["post/penalised_return"] = metrics["post/return"] - excess
-    return metrics
+    limit = metrics.pop("limit")
+    return {**metrics, "pre/over_limit": (metrics["pre/cost"] > limit).float()}, limit
+
+
+def penalised_return(*batches: tuple[int, Mapping[str, Tensor], Tensor]) -> Tensor:
+    """J - max(0, J_C - d) after adaptation, scalar: one number by which settings can be chosen.
+
+    J, J_C and d are means over the tasks of all batches: the excess of one batch is made up for by another. The factor
+    1 of the excess is chosen, not tuned.
+
+    Args:
+        batches: of each batch its number of tasks, and its `stage_metrics`.
+    """
+    total = sum(tasks for tasks, _, _ in batches)
+
+    def mean(name: str) -> Tensor:
+        return torch.stack([metrics[name] * (tasks / total) for tasks, metrics, _ in batches]).sum()
+
+    limit = torch.stack([limit * (tasks / total) for tasks, _, limit in batches]).sum()
+    return mean("post/return") - (mean("post/cost") - limit).clamp(min=0)
 
 
 def informed_metrics(pre: Stage, ranks: Ranks) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The common base of the environments whose worlds run in this process, as one batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +19,8 @@ class EngineEnv(TaskEnv):
     """Worlds of one Safety-Gymnasium id, batch size [num_tasks, num_envs], all in this process.
 
     In addition to the keys of TaskEnv there is ``cost`` (tasks, envs, 1), which is 0 after a reset; the cost of a step
-    is ("next", "cost"). If the physics of a world fails, its episode is truncated; `failures` counts these episodes.
+    is ("next", "cost"). If the physics of a world fails, its episode is truncated, with the observation from before it;
+    `failures` counts these episodes.
 
     Args:
         env_id: Safety-Gymnasium id.
@@ -63,6 +64,7 @@ class EngineEnv(TaskEnv):
         """Declare the keys: the length of an observation without what is revealed, and the bounds of actions."""
         bounds = {"low": torch.as_tensor(low), "high": torch.as_tensor(high)}
         set_specs(self, observation_size=observation_size + len(self.reveal), **bounds, dtype=self._dtype)
+        self._observation = np.zeros((self.batch_size.numel(), observation_size))  # without what is revealed
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
         """See TaskEnv."""
@@ -80,14 +82,16 @@ class EngineEnv(TaskEnv):
             self.worlds.reset(np.flatnonzero(chosen))
         nothing = np.zeros(len(chosen))
         never = nothing.astype(np.bool_)
-        return self._tensordict({"cost": nothing, "terminated": never, "truncated": never})
+        state: Arrays = {"observation": self.worlds.observe(), "cost": nothing}
+        return self._tensordict({**state, "terminated": never, "truncated": never})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         actions = tensordict["action"].detach().flatten(0, 1).cpu().numpy().astype(np.float64)
-        outcome = self.worlds.step(actions)
+        outcome, before = self.worlds.step(actions), self._observation
         self.failures += int(outcome.failed.sum())
         return self._tensordict(
             {
+                "observation": np.where(outcome.failed[:, None], before, self.worlds.observe()),
                 "reward": outcome.reward,
                 "cost": outcome.cost,
                 "terminated": outcome.terminated,
@@ -95,9 +99,9 @@ class EngineEnv(TaskEnv):
             }
         )
 
-    def _tensordict(self, state: Mapping[str, NDArray[np.generic]]) -> TensorDict:
-        values: Arrays = {"observation": self.worlds.observe(), **state}
-        found = state_tensordict(values, self.batch_size, self._dtype)
+    def _tensordict(self, state: Arrays) -> TensorDict:
+        self._observation = state["observation"]
+        found = state_tensordict(state, self.batch_size, self._dtype)
         return found.set("observation", self._with_revealed(found["observation"]))
 
     def _set_seed(self, seed: int | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,7 +20,7 @@ from cmaml_pl.configuration.schema import Config
 from cmaml_pl.deployment.base import Adapted
 from cmaml_pl.errors import UserError
 from cmaml_pl.evaluation.rows import Row, stage_rows
-from cmaml_pl.evaluation.sources import sources_digest
+from cmaml_pl.evaluation.sources import ELSEWHERE, own_sources, sources_digest
 from cmaml_pl.evaluation.traces import Trace, record_traces
 from cmaml_pl.files import in_one_move
 from cmaml_pl.runs.checkpoints import load_checkpoint, restore
@@ -55,7 +56,8 @@ def measure(
     """The measurement of a run's meta-test, and whether it was read from the run's folder.
 
     It is taken from the run's folder if the same was measured there before: the same checkpoint, configuration, start,
-    number of steps and split, by the same code. Otherwise it is made, and kept there.
+    number of steps and split, by the same code, the user's own modules that the configuration names included. Otherwise
+    it is made, and kept there.
 
     Args:
         config: the run's configuration.
@@ -95,16 +97,17 @@ def _identify(config: Config, folder: RunFolder, start: str, *, steps: int, spli
         "steps": steps,
         **({} if split == "test" else {"split": split}),
         "code": sources_digest(),
+        **({"own code": own} if (own := own_sources(config)) else {}),
         "checkpoint": hashlib.sha256(_find_checkpoint(config, folder).read_bytes()).hexdigest(),
         "config": {
-            key: value
-            for key, value in flatten(config).items()
-            if not key.startswith(("quiet", "run.", "logger.", "trainer.", "rollout.workers"))
+            key: value for key, value in flatten(config).items() if not key.startswith((*ELSEWHERE, "rollout.workers"))
         },
     }
-    deployed = config.deployment.method.replace(":", "-")
-    ending = "" if isinstance(config.deployment, Adapted) else f"_{deployed}"
-    ending += "" if config.deployment.checkpoint == "last" else f"_{config.deployment.checkpoint}"
+    deployment = config.deployment
+    ending = "" if isinstance(deployment, Adapted) else f"_{deployment.method.replace(':', '-')}"
+    ending += "" if deployment.checkpoint == "last" else f"_{deployment.checkpoint}"
+    if not isinstance(deployment, Adapted):  # two may differ in their settings alone
+        ending += f"_{crc32(repr(sorted(asdict(deployment).items())).encode()):08x}"
     return what, folder.measurements / f"{'' if split == 'test' else f'{split}_'}{start}_{steps}_steps{ending}.pt"
 
 

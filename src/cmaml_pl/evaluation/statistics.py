@@ -31,6 +31,13 @@ class Estimate:
     low: float
     high: float
 
+    def text(self, factor: float = 1.0) -> str:
+        """The mean and its interval, times `factor`, for a table."""
+        value, low, high = (factor * number for number in (self.value, self.low, self.high))
+        if math.isnan(value):
+            return "unknown"
+        return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
     @property
     def above_zero(self) -> bool:
         """Whether the interval lies wholly above 0."""

@@ -1,12 +1,11 @@
 """The tables that a meta-test prints."""
 
-import math
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
-from cmaml_pl.evaluation.statistics import Comparison, Estimate, Summary
+from cmaml_pl.evaluation.statistics import Comparison, Summary
 from cmaml_pl.evaluation.yardstick import Yardstick
 
 
@@ -30,11 +29,11 @@ def summary_table(summaries: Sequence[Summary], yardstick: Yardstick | None = No
         table.add_row(
             escape(summary.method) if first else "",
             str(summary.step),
-            *([_cell(summary.score)] if yardstick else []),
-            _cell(summary.returns),
-            _cell(summary.cost),
+            *([escape(summary.score.text())] if yardstick else []),
+            escape(summary.returns.text()),
+            escape(summary.cost.text()),
             f"{summary.anytime_cost:.3g} ({summary.anytime_cost_worst_task:.3g})",
-            _cell(summary.violation_rate, factor=100),
+            escape(summary.violation_rate.text(100)),
         )
     return table
 
@@ -74,8 +73,3 @@ def _caption(summaries: Sequence[Summary], yardstick: Yardstick | None) -> str:
             f"within the limit, that of {yardstick.method} at step {yardstick.step} ({yardstick.ceiling:.3g})."
         )
     return escape(lines)
-
-
-def _cell(estimate: Estimate, *, factor: float = 1.0) -> str:
-    value, low, high = (factor * number for number in (estimate.value, estimate.low, estimate.high))
-    return escape(f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]")

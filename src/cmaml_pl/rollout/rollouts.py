@@ -14,6 +14,7 @@ from torchrl.envs.utils import step_mdp
 
 from cmaml_pl.distributed.ranks import ALONE, Ranks
 from cmaml_pl.envs.base import TaskEnv
+from cmaml_pl.errors import UserError
 from cmaml_pl.math.gaussian import gaussian_log_prob
 from cmaml_pl.nets.networks import Actor
 from cmaml_pl.seeding import derive_generator, derive_seed
@@ -136,8 +137,16 @@ class Rollouts:
 
         Returns:
             The tasks of this rank's rows, and how many of them, from the first one on, are not repetitions.
+
+        Raises:
+            UserError: there are no tasks, or more than rows.
         """
-        part, _ = self.place
+        part, most = self.place
+        if not 1 <= len(tasks) <= most:
+            raise UserError(
+                f"{len(tasks)} tasks cannot be adapted to at once, but 1 to {most}, which is train.tasks_per_batch. "
+                "Adapt to more of them batch by batch."
+            )
         rows = [tasks[i % len(tasks)] for i in range(part.start, part.stop)]
         self.env.set_tasks(rows)
         return rows, len(tasks[part])

@@ -73,6 +73,8 @@ def prepare_run(overrides: Sequence[str]) -> tuple[Config, RunFolder, Checkpoint
     label = f"{config.arm}-s{config.seed}" if config.arm else f"s{config.seed}"
     new_id = f"{datetime.now():%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(2)}"
     run_id = config.run.id or os.environ.get(RUN_ID) or new_id
+    if config.run.id and not config.logger.id:  # a run in another folder, or one that was removed, may have had the name
+        config = replace(config, logger=replace(config.logger, id=f"{config.exp}-{run_id}-{secrets.token_hex(2)}"))
     config = replace(config, run=replace(config.run, id=run_id))
     _check_names(config)
     folder = RunFolder(Path(config.run.dir) / config.exp / run_id)

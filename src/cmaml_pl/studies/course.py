@@ -20,7 +20,8 @@ class Course:
     Attributes:
         iterations: meta-iterations that were measured.
         return_before, return_after, cost_before, cost_after: before and after adaptation, means of the last LATE.
-        over: meta-iterations after the EARLYth in which the meta-policy cost more than the limit, of `counted`.
+        over: meta-iterations after the EARLYth in which the meta-policy cost more than its tasks' mean limit, of
+            `counted`.
         counted: meta-iterations after the EARLYth.
         eta: at the end; NaN if it is not there.
         at_cap: share of the meta-iterations in which eta is at its cap.
@@ -53,7 +54,10 @@ def find_courses(evaluation: Evaluation) -> dict[str, list[Course]]:
 
 
 def find_course(metrics: Sequence[Mapping[str, float]], *, limit: float, eta_max: float) -> Course:
-    """The course of a run with these lines of metrics.csv; NaN where nothing was measured."""
+    """The course of a run with these lines of metrics.csv; NaN where nothing was measured.
+
+    `limit` is for lines of earlier versions, which do not say whether the meta-policy was over that of its tasks.
+    """
     lines = [line for line in metrics if "pre/cost" in line]
     etas = [line["eta"] for line in lines if "eta" in line]
     env_steps, seconds = _effort(metrics)
@@ -68,7 +72,7 @@ def find_course(metrics: Sequence[Mapping[str, float]], *, limit: float, eta_max
         return_after=late("post/return"),
         cost_before=late("pre/cost"),
         cost_after=late("post/cost"),
-        over=sum(line["pre/cost"] > limit for line in lines[EARLY:]),
+        over=int(sum(line.get("pre/over_limit", line["pre/cost"] > limit) for line in lines[EARLY:])),
         counted=len(lines[EARLY:]),
         eta=etas[-1] if etas else math.nan,
         at_cap=fmean(eta >= eta_max for eta in etas) if etas else math.nan,

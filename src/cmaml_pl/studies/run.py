@@ -80,10 +80,10 @@ def _split(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _run(study: Study, jobs: int, share: tuple[int, int] | None, console: Console) -> Result | bool:
     """Run one study. The result; or only whether all trainings succeeded, where it is not evaluated."""
-    total = len(study.arms) * len(study.seeds)
-    at_once = min(jobs, total)
+    part = slice(None) if share is None else slice(share[0] - 1, None, share[1])
+    at_once = min(jobs, len(list_trainings(study, jobs=jobs)[part]))
     trainings = list_trainings(study, jobs=at_once)
-    mine = trainings if share is None else trainings[share[0] - 1 :: share[1]]
+    mine = trainings[part]
     which = "" if share is None else f"; part {share[0]} of {share[1]}, {len(mine)} runs"
     console.print(
         f"{study.name}: {len(study.arms)} arms, {len(study.seeds)} seeds{which}, {at_once} at once: {study.folder}",

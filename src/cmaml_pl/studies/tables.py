@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from cmaml_pl.evaluation.labels import find_label
-from cmaml_pl.evaluation.statistics import Estimate, Summary
+from cmaml_pl.evaluation.statistics import Summary
 from cmaml_pl.studies.claims import in_words, verdict_in_words
 from cmaml_pl.studies.course import EARLY, LATE, Course
 from cmaml_pl.studies.definition import Study
@@ -25,7 +25,7 @@ def verdict_lines(study: Study, verdicts: Sequence[Verdict]) -> Lines:
     lines = [["claim", "effect", "smallest that matters", "seeds", "verdict"]]
     for claim, verdict in zip(study.claims, verdicts, strict=True):
         words = verdict_in_words(verdict, trial=study.trial)
-        effect, smallest = _cell(verdict.effect), f"{claim.smallest_effect:g}"
+        effect, smallest = verdict.effect.text(), f"{claim.smallest_effect:g}"
         lines.append([in_words(claim, last=study.steps), effect, smallest, str(verdict.seeds), words])
     return lines
 
@@ -64,9 +64,9 @@ def arm_lines(summaries: Sequence[Summary], courses: Mapping[str, Sequence[Cours
     lines = [head]
     for method in dict.fromkeys(method for method, _ in found):
         arm: list[Summary] = [found[method, step] for step in steps]
-        returns, costs = ([_cell(getattr(each, name)) for each in arm] for name in ("returns", "cost"))
-        over = _cell(arm[-1].violation_rate, factor=100)
-        end = [f"{arm[-1].anytime_cost:.3g}", over, _cell(arm[0].critic_error)]
+        returns, costs = ([getattr(each, name).text() for each in arm] for name in ("returns", "cost"))
+        over = arm[-1].violation_rate.text(100)
+        end = [f"{arm[-1].anytime_cost:.3g}", over, arm[0].critic_error.text()]
         end += [str(arm[-1].seeds), _effort_in_words(courses.get(method, []))]
         lines.append([find_label(method), *returns, *costs, *end])
     return lines
@@ -109,10 +109,3 @@ def _effort_in_words(courses: Sequence[Course]) -> str:
         return "none"
     steps, seconds = (fmean(getattr(course, name) for course in courses) for name in ("env_steps", "seconds"))
     return f"{steps:,.0f} steps, {seconds:.0f} s"
-
-
-def _cell(estimate: Estimate, *, factor: float = 1.0) -> str:
-    value, low, high = (factor * number for number in (estimate.value, estimate.low, estimate.high))
-    if math.isnan(value):
-        return "unknown"
-    return f"{value:.3g}" if math.isnan(low) else f"{value:.3g} [{low:.3g}, {high:.3g}]"

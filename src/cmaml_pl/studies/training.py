@@ -32,6 +32,10 @@ PAUSE = 0.1
 """Seconds between two looks at the running processes."""
 
 
+LENGTH = "train.meta_iterations"
+"""The key that a run goes on with by itself, and that a study nevertheless tells of."""
+
+
 @dataclass(frozen=True)
 class Training:
     """One arm with one seed.
@@ -166,7 +170,7 @@ def _changed(config: Config, study: Study, training: Training) -> str:
     differing = [
         f"{key} is {then.get(key)!r}, now {value!r}"
         for key, value in now.items()
-        if not key.startswith(FREE_ON_RESUME) and then.get(key) != value
+        if (key == LENGTH or not key.startswith(FREE_ON_RESUME)) and then.get(key) != value
     ]
     return f"{'; '.join(differing)}. Remove its folder to train it anew." if differing else ""
 
