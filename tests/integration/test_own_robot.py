@@ -1,5 +1,6 @@
 """An environment of a user's own, outside the package: the example in examples/own_robot."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def test_it_trains_resumes_adapts_and_is_exported(here):
     printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here, anew=True)
     assert "no pictures of paths" in printed
     assert len(lines(here / "runs/drone/a/evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
+    (robot,) = (block.code for block in blocks(read(MANUAL)) if "TaskPolicy(module" in block.code)
+    (here / "robot.py").write_text(robot.replace("runs/drone/first", "runs/drone/a"))
+    step = r"^return -?\d+\.\d+ cost \d+\.\d+ kl 0\.\d+ lambda \d+\.\d+$"
+    assert len(re.findall(step, run("robot", cwd=here), re.MULTILINE)) == 4
     assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here, anew=True)
 
 
