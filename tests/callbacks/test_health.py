@@ -24,7 +24,7 @@ class Module:
     """As much of a CMAML as the callback looks at."""
 
     def __init__(self):
-        self.predicted, self.margin = 0.0, 1.0
+        self.predicted, self.safety_margin = 0.0, 1.0
         self.ranks, self.estimator = Ranks(), SimpleNamespace(limit_discount=1.0)
 
     def roll(self, costs, *, limit=LIMIT):
@@ -36,9 +36,6 @@ class Module:
         data = SimpleNamespace(episode_cost=costs.mean()[None], cost_limit=torch.tensor([limit]))
         return SimpleNamespace(rollout=TensorDict({"next": {"cost": cost, "done": done}}, cost.shape[:3]), data=data)
 
-    def meta_limit(self, data):
-        return self.margin * data.cost_limit.mean()
-
     def predicted_episode_cost(self, rollout):
         return torch.tensor(self.predicted)
 
@@ -46,7 +43,7 @@ class Module:
 def run(callback, iterations, *, costs=(0, 1), predicted=0.0, returns=0.0, post_cost=0.0, limit=LIMIT, margin=1.0):
     """The signs of each of some meta-iterations; what is callable is a function of the iteration."""
     module, found = Module(), []
-    module.margin = margin
+    module.safety_margin = margin
 
     def at(value, i):
         return value(i) if callable(value) else value

@@ -105,7 +105,7 @@ class TaskPolicy:
             raise UserError("There are no episodes: an adaptation step needs some, rollout.envs_per_task in training.")
         played = [self._read(episode, f"episode {i}") for i, episode in enumerate(episodes)]
         longest = max(map(len, played))
-        rows = [torch.cat([*played[i:], *played[:i]] * longest)[:longest] for i in range(len(played))]
+        rows = [torch.cat([*played[i:], *played[:i]])[:longest] for i in range(len(played))]
         rollout: TensorDict = torch.stack(rows)[None]
         features = self._module.actor.normaliser(rollout["observation"]).flatten(1, 2)
         loc, scale = (x.view_as(rollout["action"]) for x in self._module.actor.stacked(self.theta[None], features))
