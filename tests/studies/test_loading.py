@@ -100,7 +100,7 @@ def test_a_quick_study_is_small_and_keeps_away_from_the_runs_of_the_real_one():
     (study,) = load(study="nav2d", scale="quick")
     config = study.config(study.arms[0])
     assert study.trial
-    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 3, 4)
+    assert (study.seeds, study.steps, config.train.meta_iterations, config.tasks.test) == ([105, 106], 3, 2, 4)
     assert str(study.folder) == "runs/quick/nav2d/study-nav2d"
     assert max(claim.step for claim in study.claims) == 3
 
@@ -172,12 +172,13 @@ def test_a_key_of_a_command_that_an_arm_sets_itself_is_told():
 
 def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    long = "{arm: cmaml, label: long, overrides: [train.meta_iterations=1000]}"
+    long = "{arm: cmaml, label: long, overrides: [train.meta_iterations=1000, rollout.horizon=90]}"
     (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [cmaml, {long}]\noverrides: [run.dir=here]")
     (study,) = load(study="mine.yaml", scale="quick")
     configs = [prepare_run(training.arguments)[0] for training in list_trainings(study, jobs=1)[:2]]
-    assert [config.train.meta_iterations for config in configs] == [3, 3]
+    assert [config.train.meta_iterations for config in configs] == [2, 2]
     assert [(config.run.dir, config.tasks.test) for config in configs] == [("here/quick", 4)] * 2
+    assert [config.rollout.horizon for config in configs] == [50, 50]
 
 
 @pytest.mark.parametrize("label", ["1e3", "007", "true", "null"])

@@ -229,7 +229,7 @@ def _check_claim(claim: Claim, study: Study, where: str, *, scored: bool) -> Non
 
 
 def scaled_down(study: Study) -> Study:
-    """A trial of the pipeline in minutes: two seeds, up to three meta-iterations, few steps, small batches, few tasks.
+    """A trial of the pipeline in minutes: two seeds, two meta-iterations, short episodes, small batches, few tasks.
 
     Its runs have a folder of their own, so that no other study goes on from them.
     """
@@ -248,9 +248,10 @@ def _smaller(config: Config) -> list[str]:
     """The overrides that make a training a trial."""
     smaller = {
         "run.dir": Path(config.run.dir) / QUICK,
-        "train.meta_iterations": min(3, max(1, config.train.meta_iterations // 20)),
+        "train.meta_iterations": min(config.train.meta_iterations, 2),
         "train.tasks_per_batch": min(config.train.tasks_per_batch, 4),
         "rollout.envs_per_task": min(config.rollout.envs_per_task, 8),
+        "rollout.horizon": min(config.rollout.horizon, 50),
         "tasks.validation": min(config.tasks.validation, 4),
         "tasks.test": min(config.tasks.test, 4),
     }
