@@ -225,7 +225,7 @@ def test_a_quick_study_is_told_to_be_a_trial_and_is_on_a_page_with_all_others(st
     assert "undecided: only a trial" in page
     assert "cmaml study study=one.yaml steps=1 scale=quick" in page
     assert not (tmp_path / "runs/nav2d").exists()
-    assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-1-task-s0")) == 1
+    assert done(RunFolder(tmp_path / "runs/quick/nav2d/cmaml-1-task-s0")) == 2
 
 
 def test_a_run_of_another_number_of_workers_goes_on_in_a_study(trained):
