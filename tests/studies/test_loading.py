@@ -173,7 +173,8 @@ def test_a_key_of_a_command_that_an_arm_sets_itself_is_told():
 def test_a_quick_study_is_small_also_where_an_arm_sets_its_own_size(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     long = "{arm: cmaml, label: long, overrides: [train.meta_iterations=1000]}"
-    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [cmaml, {long}]\noverrides: [run.dir=here, rollout.horizon=90]")
+    overrides = "[run.dir=here, rollout.horizon=90]"
+    (tmp_path / "mine.yaml").write_text(f"exp: nav2d\narms: [cmaml, {long}]\noverrides: {overrides}")
     (study,) = load(study="mine.yaml", scale="quick")
     configs = [prepare_run(training.arguments)[0] for training in list_trainings(study, jobs=1)[:2]]
     assert [config.train.meta_iterations for config in configs] == [2, 2]
