@@ -91,7 +91,8 @@ class Health(Callback):
         after, data = pre.rollout["next"], pre.data
         sums = episode_sums(after["cost"], after["done"], discount=module.estimator.limit_discount)
         cost, limit = (float(module.ranks.mean(rows)) for rows in (data.episode_cost, data.cost_limit))
-        predicted, held_to = float(module.predicted_episode_cost(pre.rollout)), module.safety_margin * limit
+        predicted = float(module.predicted_episode_cost(pre.rollout))
+        held_to = module.safety_margin * limit  # `module.meta_limit`, without a message to other ranks
         unseen = self.eta_follows_critic and cost > (1 + self.margin) * limit and predicted <= held_to
         _, _, variance = module.ranks.moments(sums[after["done"]])
         self._history["variance"].append(float(variance))
