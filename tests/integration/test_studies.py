@@ -53,6 +53,8 @@ question: Is <my arm> better?
 claims:
   - {arm: my_arm, against: cmaml, smallest_effect: 100}
   - {arm: cmaml, quantity: over_limit, direction: lower, against: random}
+published:
+  - {method: theirs, source: a table, returns: {0: -1, 1: 2.5, 9: 3}}
 """
 
 MANUAL, METHOD = ROOT / "docs/own_environment.md", ROOT / "examples/own_parts/penalty.py"
@@ -94,10 +96,11 @@ def test_a_study_with_the_users_own_method_trains_in_parts_goes_on_and_decides(s
         tables := (folder / "tables.md").read_text()
     )
     assert re.search(r"^\| my_arm \|.* \| [\d,]+ steps, \d+ s \|$", tables, re.MULTILINE), "the table of arms"
+    assert "| theirs (a table) | -1 | 2.5 |\n" in tables
     assert "## In meta-training" in tables
     page = (folder / "report.html").read_text()
     assert "Is &lt;my arm&gt; better?" in page
-    assert page.count("data:image/png;base64,") == 3  # adaptation, verdicts, return against cost
+    assert page.count("data:image/png;base64,") == 4  # adaptation, verdicts, published, return against cost
     assert not re.search(r"(src|href)=\"(?!data:)|<script", page), "the page needs something else"
     assert "cmaml study study=claims.yaml train.meta_iterations=2" in page
     for run in ("cmaml-s0", "my_arm-s1"):

@@ -52,6 +52,19 @@ def test_a_command_is_stronger_than_the_file_and_claims_about_arms_that_it_leave
     assert [claim.against for claim in study.claims] == ["random", "pretrain", "limit"]
 
 
+def test_a_claim_against_what_is_published_takes_its_number_and_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "exp: nav2d\n"
+        "claims: [{arm: cmaml, against: published safemeta, step: 1}, {arm: cmaml, against: published Other}]\n"
+        "published:\n"
+        "  - {method: safemeta, source: a table, returns: {0: -2, 1: -1}}\n"
+        "  - {method: Other, source: b, returns: {3: 5}}"
+    )
+    (study,) = load(study="mine.yaml")
+    assert [(claim.against, claim.source) for claim in study.claims] == [(-1, "SafeMeta, a table"), (5, "Other, b")]
+
+
 def test_claims_beyond_the_steps_of_a_command_are_dropped_and_counted():
     whole, short = load(study="nav2d")[0], load(study="nav2d", steps=3)[0]
     assert (short.steps, short.left_out, whole.left_out) == (3, 1, 0)
@@ -73,7 +86,7 @@ def test_a_key_that_one_method_lacks_is_told_with_its_arm():
         load(["outer.pases=1"], exp="nav2d", arms=["cmaml", "maml"])
 
 
-@pytest.mark.parametrize("name", ["random", "meta_policy", "limit"])
+@pytest.mark.parametrize("name", ["random", "meta_policy", "limit", "published"])
 def test_an_arm_has_no_name_that_a_claim_understands_otherwise(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"{name}.yaml").write_text("inner: {steps: 2}")
@@ -236,6 +249,14 @@ BAD = {
     "exp: nav2d\nclaims: [{arm: cmaml, against: maml, quantity: score}]": "score, which needs the arm oracle",
     "exp: nav2d\narms: [cmaml, {arm: maml, label: strict, overrides: [inner.cost_limit=1]}]": (
         r"cmaml and strict cannot be compared: inner\.cost_limit is 3\.0 in the one and 1\.0"
+    ),
+    "exp: nav2d\nclaims: [{arm: cmaml, against: published maml}]": r"What the study has as published: none\.",
+    "exp: nav2d\npublished: [{method: maml, source: a, return: {0: 1}}]": r"no key .*return\. Did you mean returns\?",
+    "exp: nav2d\npublished: [{method: maml, source: a}]": r"needs published\[0\]\.returns",
+    "exp: nav2d\npublished: [{method: maml, source: a, returns: {}}]": r"published\[0\]\.returns of mine.* is empty",
+    "exp: nav2d\npublished: [{method: maml, source: a, returns: {0: b}}]": r"of mine\.yaml has a wrong value",
+    "exp: nav2d\npublished: [{method: a, source: b, returns: {0: 1}}]\nclaims: [{arm: cmaml, against: published a}]": (
+        r"claims\[0\] is about the return at step 3, but published of a are returns at steps 0\."
     ),
     "- nav2d": r"mine\.yaml must hold keys and values",
 }

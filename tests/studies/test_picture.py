@@ -5,9 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cmaml_pl.studies.definition import Arm, Claim, Study
+from cmaml_pl.evaluation.statistics import summarise
+from cmaml_pl.studies.definition import Arm, Claim, Published, Study
 from cmaml_pl.studies.inference import Sample, judge
-from cmaml_pl.studies.picture import draw_verdicts
+from cmaml_pl.studies.picture import draw_published, draw_verdicts
 
 
 def effects(mean: float, noise: float = 0.1) -> NDArray[np.float64]:
@@ -49,3 +50,25 @@ def test_every_claim_is_told_with_its_effect_and_verdict(axis):
     words = [text.get_text() for text in axis.texts]
     assert [text.split(", ")[-1] for text in words] == ["holds", "does not hold", "undecided", "undecided"]
     assert words[0].startswith("1")
+
+
+def test_published_curves_are_dashed_in_the_colours_of_their_arms_and_end_with_the_study(monkeypatch, tmp_path):
+    costs = {"cost": 0.0, "max_cost": 0.0, "cost_limit": 1.0, "violated": 0, "predicted_cost": 0.0, "critic_error": 0.0}
+    rows = [
+        {"method": method, "seed": seed, "task": task, "step": step, "return": 10.0 * step + seed + task}
+        | {"env_steps": step, **costs}
+        for method in ("cmaml", "random")
+        for seed in (0, 1)
+        for task in (0, 1)
+        for step in (0, 1)
+    ]
+    published = [Published("safemeta", "a figure", {1: 3.0, 0: 2.0, 2: 4.0}), Published("Other", "a table", {1: 5.0})]
+    study = Study(name="mine", exp="nav2d", arms=[Arm("cmaml")], steps=1, published=published)
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, dpi: figures.append(self))
+    draw_published(study, summarise(rows, {}), tmp_path / "a.png")
+    ours, theirs, others = figures[0].axes[0].lines
+    assert [list(line.get_ydata()) for line in (ours, theirs, others)] == [[1.0, 11.0], [2.0, 3.0], [5.0]]
+    assert [line.get_linestyle() for line in (ours, theirs, others)] == ["-", "--", "--"]
+    assert [line.get_color() for line in (ours, theirs)] == ["tab:blue", "teal"]
+    assert theirs.get_label() == "SafeMeta (a figure)"

@@ -10,8 +10,8 @@ from cmaml_pl.bounds import bounded
 from cmaml_pl.configuration.loading import load_experiment, own_name
 from cmaml_pl.configuration.schema import Config
 
-RANDOM, META_POLICY, LIMIT = "random", "meta_policy", "limit"
-"""What an arm can be held against, beside another arm and a number."""
+RANDOM, META_POLICY, LIMIT, PUBLISHED = "random", "meta_policy", "limit", "published"
+"""What an arm can be held against, beside another arm and a number; the last one stands before a method's name."""
 
 COLUMNS = {
     "return": "return",
@@ -60,7 +60,7 @@ class Claim:
             |Jhat_C - J_C|, by how much the safety critic is wrong about the mean cost of an episode of the task.
         direction: which is better, higher or lower.
         against: another arm, random (the random start that adapts as the arm does), meta_policy (the same arm before
-            it adapts), limit (of the cost), or a number.
+            it adapts), limit (of the cost), a number, or in a file "published METHOD", which stands for its number.
         step: number of adaptation steps; None for the last.
         smallest_effect: the smallest difference that matters, in the unit of the quantity; over_limit and score are
             shares. The claim is that the difference is greater.
@@ -77,6 +77,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What others have published of a method on the experiment, which is drawn beside the arms.
+
+    Attributes:
+        method: the method; where it is an arm's name in conf/arm, figures give it the arm's label and colour.
+        source: where the numbers are from.
+        returns: number of adaptation steps -> return of an episode.
+    """
+
+    method: str
+    source: str
+    returns: dict[int, float]
+
+
+@dataclass(frozen=True)
 class Study:
     """Arms with several seeds on one experiment, and the claims about them.
 
@@ -89,6 +104,7 @@ class Study:
         overrides: key=value for all trainings.
         question: one sentence for the report.
         claims: what is to be decided.
+        published: curves of other authors on the same experiment.
         trial: whether it only tries the pipeline: it then has no verdicts. No key of a file, like the next two.
         command: that repeats it.
         left_out: number of claims of its file that a command with fewer arms or steps leaves out.
@@ -102,6 +118,7 @@ class Study:
     overrides: list[str] = field(default_factory=list)
     question: str = ""
     claims: list[Claim] = field(default_factory=list)
+    published: list[Published] = field(default_factory=list)
     trial: bool = False
     command: str = ""
     left_out: int = 0

@@ -18,7 +18,8 @@ from cmaml_pl.configuration.overrides import find_value, parse_overrides
 from cmaml_pl.configuration.schema import Config
 from cmaml_pl.errors import UserError, did_you_mean
 from cmaml_pl.evaluation.arms import check_alike
-from cmaml_pl.studies.definition import LIMIT, META_POLICY, RANDOM, Arm, Claim, Study
+from cmaml_pl.evaluation.labels import find_label
+from cmaml_pl.studies.definition import LIMIT, META_POLICY, PUBLISHED, RANDOM, Arm, Claim, Published, Study
 
 FROM_A_COMMAND = ("exp", "arms", "seeds", "steps")
 """Keys of a study that a command may set as well."""
@@ -131,7 +132,7 @@ def _read(content: dict[str, Any], where: str) -> Study:
     except OmegaConfBaseException as error:
         key, reason = str(error.full_key or error.key or "a value"), str(error.msg).splitlines()[0].rstrip(".")
         if "not in" in reason:
-            part = next((kind for kind in (Arm, Claim) if error.object_type is kind), None)
+            part = next((kind for kind in (Arm, Claim, Published) if error.object_type is kind), None)
             known = [field.name for field in fields(part)] if part else known
             hint = did_you_mean(key.rpartition(".")[-1], known)
             raise UserError(f"{where} has no key {key}.{hint} There are {', '.join(known)}.") from None
@@ -140,7 +141,24 @@ def _read(content: dict[str, Any], where: str) -> Study:
     check_bounds(study)
     for i, claim in enumerate(study.claims):
         check_bounds(claim, f"{where}, claims[{i}].")
-    return study
+    claims = [_with_published(claim, study, f"{where}, claims[{i}]") for i, claim in enumerate(study.claims)]
+    return replace(study, claims=claims)
+
+
+def _with_published(claim: Claim, study: Study, where: str) -> Claim:
+    """A claim that is held against "published METHOD" with the number for it, and its source."""
+    word, _, method = str(claim.against).partition(" ")
+    if word != PUBLISHED:
+        return claim
+    found = next((each for each in study.published if each.method == method), None)
+    if found is None:
+        methods = ", ".join(each.method for each in study.published) or "none"
+        raise UserError(f"{where}.against is {claim.against!r}. What the study has as published: {methods}.")
+    step = study.steps if claim.step is None else claim.step
+    if claim.quantity != "return" or step not in found.returns:
+        known = f"returns at steps {', '.join(map(str, found.returns))}"
+        raise UserError(f"{where} is about the {claim.quantity} at step {step}, but published of {method} are {known}.")
+    return replace(claim, against=found.returns[step], source=f"{find_label(method)}, {found.source}")
 
 
 def _check(study: Study, where: str) -> None:
@@ -163,11 +181,14 @@ def _check(study: Study, where: str) -> None:
             raise UserError(f"{key} of {where} is {list(values)}, but must name one or several, each once.{hint}")
     for label in study.labels:
         check_name(label, f"A label in arms of {where} is {label!r}, but")
-    reserved = [label for label in study.labels if label in (RANDOM, META_POLICY, LIMIT)]
+    reserved = [label for label in study.labels if label in (RANDOM, META_POLICY, LIMIT, PUBLISHED)]
     if reserved:
         raise UserError(
             f"arms of {where} has {reserved[0]}, which means something else in against: rename the file, or the label."
         )
+    for i, each in enumerate(study.published):
+        if not each.returns:
+            raise UserError(f"published[{i}].returns of {where} is empty, but must give returns by adaptation steps.")
     configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))

@@ -1,10 +1,13 @@
-"""Draws a study's verdicts, so that its answer is seen at a glance."""
+"""Draws a study's verdicts, so that its answer is seen at a glance, and the curves that others have published."""
 
 import math
 import textwrap
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from cmaml_pl.evaluation.labels import find_looks
+from cmaml_pl.evaluation.statistics import Summary
 from cmaml_pl.figures.canvas import new_figure
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import FAILS, HOLDS, UNDECIDED, Verdict
@@ -51,6 +54,33 @@ def draw_verdicts(study: Study, verdicts: list[Verdict], path: Path) -> None:
     axis.set_yticklabels(claims, fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def draw_published(study: Study, summaries: Sequence[Summary], path: Path) -> None:
+    """Draw the return of the study's first arm along adaptation, with its interval, and dashed what is published.
+
+    Args:
+        study: says what is published.
+        summaries: of all arms and steps.
+        path: the PNG to write.
+    """
+    first = summaries[0].method
+    ours = [summary for summary in summaries if summary.method == first]
+    looks = find_looks([first, *(each.method for each in study.published)])
+    figure, ((axis,),) = new_figure(1, 1, size=(8.0, 4.5))
+    steps, colour = [summary.step for summary in ours], looks[first].colour
+    value, low, high = ([getattr(each.returns, end) for each in ours] for end in ("value", "low", "high"))
+    axis.plot(steps, value, color=colour, marker="o", linewidth=2, label=f"{looks[first].label} (this study)")
+    axis.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
+    for each in study.published:
+        known = sorted(step for step in each.returns if step <= study.steps)
+        returns, label = [each.returns[step] for step in known], f"{looks[each.method].label} ({each.source})"
+        axis.plot(known, returns, color=looks[each.method].colour, marker="s", linestyle="--", label=label)
+    axis.set(title="Return  (higher is better \u2191)", xlabel="adaptation steps", ylabel="return per episode")
+    axis.locator_params(axis="x", integer=True)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9)
     figure.savefig(path, dpi=120)
 
 

@@ -4,20 +4,22 @@ import csv
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
+from cmaml_pl.evaluation.labels import find_label
 from cmaml_pl.evaluation.report import Evaluation
 from cmaml_pl.files import in_one_move
 from cmaml_pl.studies.course import find_courses
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.inference import FAILS, HOLDS, UNDECIDED, Verdict
 from cmaml_pl.studies.page import render, render_contents, render_heading, render_page, render_picture, render_table
-from cmaml_pl.studies.picture import draw_verdicts
-from cmaml_pl.studies.tables import Lines, arm_lines, training_lines, verdict_lines, verdict_records
+from cmaml_pl.studies.picture import draw_published, draw_verdicts
+from cmaml_pl.studies.tables import Lines, arm_lines, published_lines, training_lines, verdict_lines, verdict_records
 
-VERDICTS = "verdicts.png"
+VERDICTS, PUBLISHED = "verdicts.png", "published.png"
 TABLES = "tables.md"  # not a namesake of the page: the documentation's site makes NAME.html of NAME.md
 
 TRIAL = "A trial of the pipeline at a small scale, which decides nothing: its numbers are not those of the study."
@@ -28,6 +30,10 @@ VERDICTS_NOTE = (
     "each direction for the whole study; where a few tasks cost most, it is longer on one side. A claim holds if the "
     "interval is above the smallest effect that matters, and does not hold if it is below. verdicts.csv has the p "
     "values, and the 95 % interval of each claim by itself."
+)
+
+PUBLISHED_NOTE = (
+    "What is published was run by its authors, on test tasks of their own. Claims take its numbers as exact."
 )
 
 ARMS_NOTE = (
@@ -41,11 +47,23 @@ TRAINING_NOTE = (
     "to. Means over seeds; in brackets the smallest and the largest of a seed."
 )
 
+
 OTHER_PICTURES = {
     "scatter.png": "Return against cost",
     "video.gif": "The same task before and after adaptation",
 }
-"""Pictures of an evaluation that follow the tables, each with its title."""
+"""Pictures of an evaluation that follow the arms, each with its title."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A picture, with what it shows, a table, with what it means, or both."""
+
+    title: str
+    picture: Path | None = None
+    shown: str = ""
+    lines: Lines = field(default_factory=list)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,19 +75,28 @@ class Result:
     verdicts: list[Verdict]
 
     @cached_property
-    def tables(self) -> list[tuple[str, Lines, str]]:
-        """Each with its title, its lines, and what they mean."""
+    def sections(self) -> list[Section]:
+        """Of its report, in their order."""
+        study, folder, summaries = self.study, self.evaluation.folder, self.evaluation.summaries
         courses = find_courses(self.evaluation)
-        claims = [("Claims", verdict_lines(self.study, self.verdicts), VERDICTS_NOTE)] if self.verdicts else []
-        return [
-            *claims,
-            ("Arms", arm_lines(self.evaluation.summaries, courses), ARMS_NOTE),
-            ("In meta-training", training_lines(courses), TRAINING_NOTE),
-        ]
+        found = []
+        if self.verdicts:
+            words = f"Claims of the study {study.name}, with their effects"
+            lines = verdict_lines(study, self.verdicts)
+            found.append(Section("Claims", study.folder / VERDICTS, words, lines, VERDICTS_NOTE))
+        if study.published:
+            words = f"{find_label(summaries[0].method)} and what is published, in the study {study.name}"
+            lines = published_lines(study, summaries)
+            found.append(Section("Published", study.folder / PUBLISHED, words, lines, PUBLISHED_NOTE))
+        found.append(Section("Arms", lines=arm_lines(summaries, courses), note=ARMS_NOTE))
+        for name, title in OTHER_PICTURES.items():
+            if (folder / name).exists():
+                found.append(Section(title, folder / name, f"{title}, in the study {study.name}"))
+        return [*found, Section("In meta-training", lines=training_lines(courses), note=TRAINING_NOTE)]
 
 
 def write_result(result: Result) -> list[Path]:
-    """Write report.html, TABLES and, where there are claims, VERDICTS and verdicts.csv to the study's folder."""
+    """Write report.html, TABLES and pictures to the study's folder, and verdicts.csv where there are claims."""
     study, folder = result.study, result.study.folder
     written = [folder / name for name in ("verdicts.csv", VERDICTS)] if result.verdicts else []
     if result.verdicts:
@@ -80,6 +107,10 @@ def write_result(result: Result) -> list[Path]:
             writer.writerows(records)
         with in_one_move(written[1], ".tmp.png") as scratch:
             draw_verdicts(study, result.verdicts, scratch)
+    if study.published:
+        written.append(folder / PUBLISHED)
+        with in_one_move(written[-1], ".tmp.png") as scratch:
+            draw_published(study, result.evaluation.summaries, scratch)
     page = render_page(study.name, [_section(result)])
     return [*written, _write(page, folder / "report.html"), _write(_markdown([result]), folder / TABLES)]
 
@@ -113,15 +144,10 @@ def _section(result: Result) -> str:
     parts += [render("p", study.question)] if study.question else []
     glance = [path for name in ("adaptation.png", "finetuning.png") if (path := folder / name).exists()]
     parts += [render_picture(path, f"Adaptation in the study {study.name}") for path in glance[:1]]
-    for title, lines, note in result.tables:
-        parts += [render("h3", title)]
-        if title == "Claims":
-            parts += [render_picture(study.folder / VERDICTS, f"Claims of the study {study.name}, with their effects")]
-        parts += [render_table(lines), render("p", note, "small")]
-        if title == "Arms":
-            for name, words in OTHER_PICTURES.items():
-                if (folder / name).exists():
-                    parts += [render("h3", words), render_picture(folder / name, f"{words}, in the study {study.name}")]
+    for section in result.sections:
+        parts += [render("h3", section.title)]
+        parts += [render_picture(section.picture, section.shown)] if section.picture else []
+        parts += [render_table(section.lines), render("p", section.note, "small")] if section.lines else []
     return "\n".join([*parts, render("h3", "Repeat it"), render("pre", study.command)])
 
 
@@ -132,10 +158,10 @@ def _markdown(results: Sequence[Result]) -> str:
         study = result.study
         parts += [f"# {study.name}", *([TRIAL] if study.trial else []), *([study.question] if study.question else [])]
         parts += [f"```\n{study.command}\n```"]
-        for title, lines, note in result.tables:
-            head, *rows = [f"| {' | '.join(line)} |" for line in lines]
-            table = "\n".join([head, f"|{' --- |' * len(lines[0])}", *rows])
-            parts += [f"## {title}", table, note]
+        for section in filter(attrgetter("lines"), result.sections):
+            head, *rows = [f"| {' | '.join(line)} |" for line in section.lines]
+            table = "\n".join([head, f"|{' --- |' * len(section.lines[0])}", *rows])
+            parts += [f"## {section.title}", table, section.note]
     return "\n\n".join(parts) + "\n"
 
 

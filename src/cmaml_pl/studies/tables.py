@@ -72,6 +72,20 @@ def arm_lines(summaries: Sequence[Summary], courses: Mapping[str, Sequence[Cours
     return lines
 
 
+def published_lines(study: Study, summaries: Sequence[Summary]) -> Lines:
+    """The returns of all arms, and of what is published, after the numbers of steps that something is published for."""
+    steps = sorted({step for each in study.published for step in each.returns if step <= study.steps})
+    found = {(summary.method, summary.step): summary.returns.text() for summary in summaries}
+    arms = dict.fromkeys(method for method, _ in found)
+    ours = [[find_label(method), *(found[method, step] for step in steps)] for method in arms]
+    theirs = [
+        [f"{find_label(each.method)} ({each.source})"]
+        + [f"{each.returns[step]:g}" if step in each.returns else "" for step in steps]
+        for each in study.published
+    ]
+    return [["method", *(f"return at step {step}" for step in steps)], *ours, *theirs]
+
+
 def training_lines(courses: Mapping[str, Sequence[Course]]) -> Lines:
     """A line for each trained arm: what its newest meta-policies did in meta-training, over its seeds."""
     lines = [

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from types import FrameType
@@ -155,6 +156,8 @@ def _begin(board: _Board, training: Training, study: Study, jobs: int, total: in
     variables = {REQUEUED_BY_STUDY: "1", **({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})}
     process: Popen[bytes] | Fork
     if CAN_FORK and jobs > 1 and config.trainer.get("accelerator", "cpu") == "cpu":  # CUDA does not survive a fork
+        if config.logger.wandb != "disabled":
+            import_module("wandb.sdk.launch")  # for which each fork would need seconds when its W&B run begins
         process = Fork(partial(_train, training.arguments, variables), log)
         process.start()
     else:
