@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import io
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -23,8 +22,22 @@ ROOT = Path(__file__).parents[1]
 FORKS = sys.platform == "linux"
 """Whether commands are forked; macOS's own libraries do not survive that, so there they are started anew."""
 
-LATE_THREAD = r"Exception in thread wandb-ServiceFinalizer:\n(?:[T ].*\n)*(?:[Tw ].*\n?)?"
-"""What a thread of W&B says, or begins to say, when a process ends before it; nothing is lost by it."""
+LATE_THREAD = "Exception in thread wandb-ServiceFinalizer:"
+"""With it begins what a thread of W&B says, or begins to say, when a process ends before it; nothing is lost by it."""
+
+
+def without_late_threads(printed: str) -> str:
+    """What was printed without LATE_THREAD and its traceback, among which another process may have logged a line."""
+    kept, late = [], False
+    for line in printed.splitlines(keepends=True):
+        if line.startswith(LATE_THREAD):
+            late = True
+        elif late and line.startswith(("Traceback", " ", "w")):
+            late = not line.startswith("w")  # the error, in the last line: wandb. ...
+        else:
+            late = late and line.startswith("20")  # a log's line, of that date
+            kept.append(line)
+    return "".join(kept)
 
 
 def python_path() -> str:
@@ -100,7 +113,7 @@ class Command:
         """What it has printed, so far, on either stream."""
         file = self._output.fileno()
         text = os.pread(file, os.fstat(file).st_size, 0).decode()  # the place in the file is the command's
-        return re.sub(LATE_THREAD, "", text)
+        return without_late_threads(text)
 
     def close(self) -> None:
         """Kill it where it runs, and forget what it has printed."""
