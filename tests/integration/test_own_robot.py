@@ -25,17 +25,17 @@ def here(tmp_path):
 def test_it_trains_resumes_adapts_and_is_exported(here):
     start = ["exp=drone.yaml", "run.id=a", *TINY, *DISABLED]
     cmaml("train", *start, "train.meta_iterations=1", cwd=here, anew=True)
-    go_on = cmaml("train", *start, "run.resume=auto", "train.meta_iterations=2", cwd=here, anew=True)
+    go_on = cmaml("train", *start, "run.resume=auto", "train.meta_iterations=2", cwd=here)
     assert "2/2" in go_on
     assert [row["iteration"] for row in lines(here / "runs/drone/a/metrics.csv")] == ["1", "2"]
-    printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here, anew=True)
+    printed = cmaml("evaluate", "run=runs/drone/a", "steps=1", cwd=here)
     assert "no pictures of paths" in printed
     assert len(lines(here / "runs/drone/a/evaluation.csv")) == 2 * 2 * 2  # arms, tasks, steps
     (robot,) = (block.code for block in blocks(read(MANUAL)) if "TaskPolicy(module" in block.code)
     (here / "robot.py").write_text(robot.replace("runs/drone/first", "runs/drone/a"))
     step = r"^return -?\d+\.\d+ cost \d+\.\d+ kl 0\.\d+ lambda \d+\.\d+$"
     assert len(re.findall(step, run("robot", cwd=here), re.MULTILINE)) == 4
-    assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here, anew=True)
+    assert "largest difference" in cmaml("export", "ckpt=runs/drone/a", cwd=here)
 
 
 def test_the_docs_check_finds_no_fault_in_it_and_finds_one_that_is_put_there(here):
