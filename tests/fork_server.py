@@ -71,10 +71,11 @@ class Fork:
 
 def serve(connection: socket.socket) -> None:
     """Answer requests until the other end is closed; returns in the forks, with nothing left to do."""
-
     import cmaml_pl.cli
-    import cmaml_pl.export  # noqa: F401  (with those above all that the verbs need)
+    import cmaml_pl.export  # noqa: F401  (with the one above all that the verbs need)
+    from cmaml_pl.tracking.wandb_logger import preload_wandb
 
+    preload_wandb()
     gc.freeze()  # or every fork would look at all that was imported, and so copy it
     while True:
         request, files, *_ = socket.recv_fds(connection, 2**20, 2)

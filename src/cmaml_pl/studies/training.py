@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from types import FrameType
@@ -28,6 +27,7 @@ from cmaml_pl.runs.folder import RunFolder
 from cmaml_pl.runs.start import AUTO, FREE_ON_RESUME, prepare_run
 from cmaml_pl.studies.definition import Study
 from cmaml_pl.studies.stops import REQUEUED_BY_STUDY, StopRequest, handling
+from cmaml_pl.tracking.wandb_logger import preload_wandb
 
 PAUSE = 0.1
 """Seconds between two looks at the running processes."""
@@ -157,7 +157,7 @@ def _begin(board: _Board, training: Training, study: Study, jobs: int, total: in
     process: Popen[bytes] | Fork
     if CAN_FORK and jobs > 1 and config.trainer.get("accelerator", "cpu") == "cpu":  # CUDA does not survive a fork
         if config.logger.wandb != "disabled":
-            import_module("wandb.sdk.launch")  # for which each fork would need seconds when its W&B run begins
+            preload_wandb()
         process = Fork(partial(_train, training.arguments, variables), log)
         process.start()
     else:

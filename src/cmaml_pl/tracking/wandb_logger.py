@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
@@ -88,6 +89,11 @@ def set_up_wandb(*, offline: bool) -> None:
     except ValueError as error:  # pydantic's text has three lines: a title, the name of the setting, the reason
         what = ": ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise UserError(f"W&B refuses a WANDB_* variable of the environment, {what}. Mend it, or unset it.") from None
+
+
+def preload_wandb() -> None:
+    """Import what W&B imports when a run begins, which takes seconds, so that forks of this process need not."""
+    import_module("wandb.sdk.launch")
 
 
 def find_wandb_logger(trainer: Trainer) -> WandbLogger | None:
