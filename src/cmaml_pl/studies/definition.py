@@ -90,6 +90,10 @@ class Published:
     source: str
     returns: dict[int, float]
 
+    def up_to(self, last: int) -> dict[int, float]:
+        """The returns after at most `last` steps, in the order of the steps."""
+        return {step: self.returns[step] for step in sorted(self.returns) if step <= last}
+
 
 @dataclass(frozen=True)
 class Study:

@@ -187,8 +187,10 @@ def _check(study: Study, where: str) -> None:
             f"arms of {where} has {reserved[0]}, which means something else in against: rename the file, or the label."
         )
     for i, each in enumerate(study.published):
-        if not each.returns:
-            raise UserError(f"published[{i}].returns of {where} is empty, but must give returns by adaptation steps.")
+        check_name(each.method, f"published[{i}].method of {where} is {each.method!r}, but")
+        if not each.returns or min(each.returns) < 0:
+            what = f"published[{i}].returns of {where} is {each.returns}"
+            raise UserError(f"{what}, but must give returns by adaptation steps, from 0 on.")
     configs = _load_configs(study)
     for i, claim in enumerate(study.claims):
         _check_claim(claim, study, f"{where}, claims[{i}]", scored=any(config.tasks.observe_task for config in configs))

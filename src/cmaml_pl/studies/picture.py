@@ -74,9 +74,9 @@ def draw_published(study: Study, summaries: Sequence[Summary], path: Path) -> No
     axis.plot(steps, value, color=colour, marker="o", linewidth=2, label=f"{looks[first].label} (this study)")
     axis.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
     for each in study.published:
-        known = sorted(step for step in each.returns if step <= study.steps)
-        returns, label = [each.returns[step] for step in known], f"{looks[each.method].label} ({each.source})"
-        axis.plot(known, returns, color=looks[each.method].colour, marker="s", linestyle="--", label=label)
+        returns, look = each.up_to(study.steps), looks[each.method]
+        label = f"{look.label} ({each.source})"
+        axis.plot([*returns], [*returns.values()], color=look.colour, marker="s", linestyle="--", label=label)
     axis.set(title="Return  (higher is better \u2191)", xlabel="adaptation steps", ylabel="return per episode")
     axis.locator_params(axis="x", integer=True)
     axis.grid(alpha=0.3)

@@ -47,7 +47,6 @@ TRAINING_NOTE = (
     "to. Means over seeds; in brackets the smallest and the largest of a seed."
 )
 
-
 OTHER_PICTURES = {
     "scatter.png": "Return against cost",
     "video.gif": "The same task before and after adaptation",

@@ -74,7 +74,7 @@ def arm_lines(summaries: Sequence[Summary], courses: Mapping[str, Sequence[Cours
 
 def published_lines(study: Study, summaries: Sequence[Summary]) -> Lines:
     """The returns of all arms, and of what is published, after the numbers of steps that something is published for."""
-    steps = sorted({step for each in study.published for step in each.returns if step <= study.steps})
+    steps = sorted({step for each in study.published for step in each.up_to(study.steps)})
     found = {(summary.method, summary.step): summary.returns.text() for summary in summaries}
     arms = dict.fromkeys(method for method, _ in found)
     ours = [[find_label(method), *(found[method, step] for step in steps)] for method in arms]
