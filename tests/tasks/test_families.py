@@ -291,3 +291,24 @@ def test_every_choice_of_costs_is_a_task_and_some_are_in_conflict():
     assert abs(np.corrcoef(limits, [choice[0] for choice in choices])[0, 1]) < 0.1
     unlimited = ConstraintFamily().task(0, cost_limit=math.inf)
     assert unlimited.cost_limit == math.inf
+
+
+def test_nearness_is_observed_with_all_that_is_observed_without_it():
+    plain = DynamicsFamily()
+    tasks = split_tasks(plain, "train", cost_limit=4.0)[:2]
+    without, with_it, oracle = (
+        roll_out(dataclasses.replace(plain, **options), tasks)["observation"]
+        for options in ({}, {"near": 0.3}, {"near": 0.3, "observe_task": True})
+    )
+    size, lidars = without.shape[-1], 3 * 16  # of goal, hazards and vases
+    assert torch.equal(with_it[..., :size], without)
+    assert with_it.shape[-1] == size + lidars
+    assert torch.equal(oracle[..., : size + lidars], with_it)
+
+
+@pytest.mark.parametrize("env_id", ["SafetyPointGoal1-v0", "SafetyPointRace1-v0"])
+def test_nearness_is_refused_where_safety_gymnasium_itself_runs(env_id):
+    engine = "original" if env_id == "SafetyPointGoal1-v0" else "fast"
+    family = TASK_FAMILIES["layout"](near=0.3, engine=engine, env_id=env_id)
+    with pytest.raises(UserError, match=r"tasks\.near is 0\.3, but .* Set tasks\.near=null\."):
+        family.make_env(1, 1, horizon=10, workers=1)

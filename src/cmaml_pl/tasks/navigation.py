@@ -17,12 +17,14 @@ class NavigationFamily(TaskFamily):
         env_id: Safety-Gymnasium id.
         engine: mode of NavigationEnv.
         first_layout: layout seed of task 0; task i has the layout seed `first_layout` + i.
+        near: see NavigationEnv, m; null for Safety-Gymnasium's observations alone.
         env_options: further arguments of NavigationEnv, the same for all tasks of a family.
     """
 
     env_id: str = "SafetyPointGoal1-v0"
     engine: str = bounded("fast", choices=("fast", "exact"))
     first_layout: int = bounded(0, low=0)
+    near: float | None = bounded(None, above=0)
 
     env_options: ClassVar[Mapping[str, Any]] = {}
 
@@ -39,5 +41,6 @@ class NavigationFamily(TaskFamily):
             num_threads=workers,
             horizon=horizon,
             reveal=self.reveal,
+            near=self.near,
             **self.env_options,
         )

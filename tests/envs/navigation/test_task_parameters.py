@@ -1,5 +1,7 @@
 """What a task's parameters do to the engine's worlds: the goal that stays, and what costs."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,36 @@ def test_the_position_follows_the_rest_of_the_observation():
     whole, part = (run(each, wander(1, 30))[0]["observation"] for each in (env, plain))
     assert torch.equal(whole[..., :-2], part)
     np.testing.assert_array_equal(whole[0, -1, -2:], env.positions()["agent"][0, 0, 0])
+
+
+def test_nearness_follows_the_rest_of_the_observation_and_is_that_of_the_lidars():
+    plain, env = make_env(1), make_env(1, near=0.3, observe_position=True)
+    for each in (plain, env):
+        each.set_tasks([make_task(3)])
+    whole, part = (run(each, wander(1, 60))[0]["observation"] for each in (env, plain))
+    lidars = part[..., 12:]  # goal, hazards, vases, after the sensors
+    assert torch.equal(whole[..., : part.shape[-1]], part)
+    near = whole[..., part.shape[-1] : -2]
+    torch.testing.assert_close(near, torch.exp(-(1 - lidars) * 3 / 0.3) * (lidars > 0), rtol=0, atol=1e-12)
+
+
+def test_a_lidar_that_reads_nothing_has_no_nearness():
+    env = make_env(1, env_id="SafetyPointButton1-v0", near=0.3)
+    env.reset()
+    worlds = env.worlds
+    shown, hidden = (
+        worlds.observer.observe(worlds.positions, which) for which in ({}, {"buttons": np.ones(1, dtype=bool)})
+    )
+    _, changed = (shown != hidden).nonzero()
+    lidars = worlds.observer.size - 2 * 4 * LIDAR  # where those of buttons, goal, gremlins and hazards begin
+    assert {int(column - lidars) // (4 * LIDAR) for column in changed} == {0, 1}  # a reading and its nearness
+    assert (hidden[0, changed] == 0).all()
+
+
+@pytest.mark.parametrize("near", [0.0, -1.0, math.inf, math.nan])
+def test_nearness_needs_a_length(near):
+    with pytest.raises(UserError, match="must be a length above 0, in m, or None"):
+        make_env(1, near=near)
 
 
 def test_a_task_can_only_be_revealed_where_there_is_one():

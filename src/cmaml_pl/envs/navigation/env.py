@@ -1,5 +1,6 @@
 """Safety-Gymnasium's navigation tasks as one batched TorchRL environment, nearly as fast as their physics alone."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +9,7 @@ from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.navigation.definition import Pose, read_definition
 from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
+from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 
 
@@ -46,6 +48,8 @@ class NavigationEnv(EngineEnv):
         dtype: dtype of observations, rewards and costs; the physics always uses float64.
         hidden: names of groups whose lidar is left out of the observation, e.g. ("goal",).
         observe_position: whether x and y of the agent, m, are appended to the observation.
+        near: length, m, above 0. If it is given, exp(-distance / near) is appended to the observation for each bin of
+            each lidar: the same readings, with their differences where a thing is near. None leaves it out.
         start: pose in which the agent starts in every world: x and y, m, and heading, rad; None for a random one.
         reveal: see TaskEnv; it needs tasks.
 
@@ -72,10 +76,13 @@ class NavigationEnv(EngineEnv):
         dtype: torch.dtype = torch.float32,
         hidden: Sequence[str] = (),
         observe_position: bool = False,
+        near: float | None = None,
         start: Pose | None = None,
         reveal: Sequence[str] = (),
     ) -> None:
         super().__init__(env_id, num_tasks, num_envs, mode, num_threads, horizon=horizon, dtype=dtype, reveal=reveal)
+        if near is not None and not 0 < near < math.inf:
+            raise UserError(f"near is {near}, but must be a length above 0, in m, or None.")
         definition = read_definition(env_id, hidden=hidden, start=start)
         self.cost_groups = tuple(group.name for group in definition.costly)
         self.worlds = NavigationWorlds(
@@ -85,6 +92,7 @@ class NavigationEnv(EngineEnv):
             num_threads=self.num_threads,
             sleeping=mode == "fast",
             observe_position=observe_position,
+            near=near,
         )
         self.worlds.seed_streams(seed)
         bounds = definition.task.action_space

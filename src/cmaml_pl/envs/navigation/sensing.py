@@ -17,13 +17,21 @@ class Observer:
         definition: the task.
         physics: the physics of the worlds.
         observe_position: whether x and y of the agent, m, are appended as the last two components.
+        near: length, m, of the nearness that is appended for each bin of a lidar: exp(-distance / near). None for none.
 
     Attributes:
         size: D, number of components of an observation.
     """
 
-    def __init__(self, definition: Definition, physics: Physics, *, observe_position: bool = False) -> None:
-        self._physics, self._observe_position = physics, observe_position
+    def __init__(
+        self,
+        definition: Definition,
+        physics: Physics,
+        *,
+        observe_position: bool = False,
+        near: float | None = None,
+    ) -> None:
+        self._physics, self._observe_position, self._near = physics, observe_position, near
         self._max_dist = definition.task.lidar_conf.max_dist
         self._gain, self._bins = definition.task.lidar_conf.exp_gain, definition.task.lidar_conf.num_bins
         self._alias = definition.task.lidar_conf.alias
@@ -53,7 +61,8 @@ class Observer:
             else:
                 first += 2 if name == sensors.freejoint_pos_name else 0  # only the height of a position is observed
                 self._readings.append((slice(first, last), columns))
-        self.size = at + (2 if observe_position else 0)
+        self._near_columns = slice(at, at + (self._bins * len(self._lidars) if near else 0))
+        self.size = self._near_columns.stop + (2 if observe_position else 0)
 
     def observe(self, positions: Array, hidden: dict[str, NDArray[np.bool_]]) -> Array:
         """Observations of all worlds, (W, D).
@@ -76,6 +85,9 @@ class Observer:
             observation[:, columns] = grid[things].max(axis=0)
             if name in hidden:
                 observation[hidden[name], columns] = 0.0
+        if self._near:
+            closeness = np.concatenate([observation[:, columns] for _, columns, _ in self._lidars], axis=1)
+            observation[:, self._near_columns] = np.exp(-self._distance(closeness) / self._near)
         if self._observe_position:
             observation[:, -2:] = self._physics.agent_position[:, :2]
         return observation
@@ -106,6 +118,16 @@ class Observer:
             flat[row + (centre - 1) % self._bins] = (1 - share) * closeness
         flat[row + centre % self._bins] = closeness
         return grid
+
+    def _distance(self, closeness: Array) -> Array:
+        """The distance, m, at which a thing reads so in its own bin; infinite where a lidar reads nothing."""
+        distance: Array
+        if self._max_dist is None:
+            with np.errstate(divide="ignore"):
+                distance = -np.log(closeness) / self._gain
+        else:
+            distance = np.where(closeness > 0, (1 - closeness) * self._max_dist, np.inf)
+        return distance
 
 
 def _rotation_matrix(quaternion: Array) -> Array:

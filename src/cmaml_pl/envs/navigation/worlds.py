@@ -64,6 +64,7 @@ class NavigationWorlds:
         num_threads: number of threads of the physics.
         sleeping: whether things at rest may sleep.
         observe_position: whether the agent's position is observed.
+        near: see Observer.
 
     Attributes:
         positions: positions of all things, the agent first, m, (W, things, 2).
@@ -82,11 +83,12 @@ class NavigationWorlds:
         num_threads: int,
         sleeping: bool,
         observe_position: bool = False,
+        near: float | None = None,
     ) -> None:
         self.definition, self.horizon = definition, horizon
         self.physics = Physics(definition, num_worlds, num_threads=num_threads, sleeping=sleeping)
         self.positions = np.zeros((num_worlds, len(definition.things), 2))
-        self.observer = Observer(definition, self.physics, observe_position=observe_position)
+        self.observer = Observer(definition, self.physics, observe_position=observe_position, near=near)
         self._rule = make_rule(definition, self.physics, self.positions)
         self._costs = Costs(definition, self.physics, self.positions, self._rule)
         self._placer = Placer(definition.task.placements_conf)
