@@ -137,6 +137,7 @@ def _reason_against(task: Any) -> str | None:
     conditions = {
         "it observes images": task.observe_vision or not task.observation_flatten,
         "its lidar is not the pseudo lidar": task.lidar_conf.type != "pseudo",
+        "its lidar has no range": task.lidar_conf.max_dist is None,
         "it observes a compass": any(getattr(thing, "is_comp_observed", False) for thing in objects),
         "its frame skip is random": task.sim_conf.frameskip_binom_p != 1.0,
         "it adds noise to actions": bool(task.action_noise),

@@ -32,9 +32,8 @@ class Observer:
         near: float | None = None,
     ) -> None:
         self._physics, self._observe_position, self._near = physics, observe_position, near
-        self._max_dist = definition.task.lidar_conf.max_dist
-        self._gain, self._bins = definition.task.lidar_conf.exp_gain, definition.task.lidar_conf.num_bins
-        self._alias = definition.task.lidar_conf.alias
+        lidar = definition.task.lidar_conf
+        self._max_dist, self._bins, self._alias = lidar.max_dist, lidar.num_bins, lidar.alias
         agent, model = definition.task.agent, definition.model
         sensors = agent.sensor_info
         self._readings: list[tuple[slice, slice]] = []  # columns of the sensor data, columns of the observation
@@ -87,7 +86,8 @@ class Observer:
                 observation[hidden[name], columns] = 0.0
         if self._near:
             closeness = np.concatenate([observation[:, columns] for _, columns, _ in self._lidars], axis=1)
-            observation[:, self._near_columns] = np.exp(-self._distance(closeness) / self._near)
+            nearness = np.exp((closeness - 1) * self._max_dist / self._near)
+            observation[:, self._near_columns] = np.where(closeness > 0, nearness, 0.0)
         if self._observe_position:
             observation[:, -2:] = self._physics.agent_position[:, :2]
         return observation
@@ -102,10 +102,7 @@ class Observer:
         (x, y), z = np.ascontiguousarray(positions.T) - agent[:2, None], -agent[2]  # from here on worlds are last
         ego_x, ego_y = (x * rotation[0, i] + y * rotation[1, i] + z * rotation[2, i] for i in (0, 1))
         distance = np.sqrt(ego_x**2 + ego_y**2)
-        if self._max_dist is None:
-            closeness = np.exp(-self._gain * distance)
-        else:
-            closeness = np.maximum(0.0, self._max_dist - distance) / self._max_dist
+        closeness = np.maximum(0.0, self._max_dist - distance) / self._max_dist
         width = 2 * np.pi / self._bins
         angle = np.arctan2(ego_y, ego_x)
         place = np.where(angle < 0, angle + 2 * np.pi, angle) / width
@@ -118,16 +115,6 @@ class Observer:
             flat[row + (centre - 1) % self._bins] = (1 - share) * closeness
         flat[row + centre % self._bins] = closeness
         return grid
-
-    def _distance(self, closeness: Array) -> Array:
-        """The distance, m, at which a thing reads so in its own bin; infinite where a lidar reads nothing."""
-        distance: Array
-        if self._max_dist is None:
-            with np.errstate(divide="ignore"):
-                distance = -np.log(closeness) / self._gain
-        else:
-            distance = np.where(closeness > 0, (1 - closeness) * self._max_dist, np.inf)
-        return distance
 
 
 def _rotation_matrix(quaternion: Array) -> Array:
