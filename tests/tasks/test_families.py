@@ -306,9 +306,8 @@ def test_nearness_is_observed_with_all_that_is_observed_without_it():
     assert torch.equal(oracle[..., : size + lidars], with_it)
 
 
-@pytest.mark.parametrize("env_id", ["SafetyPointGoal1-v0", "SafetyPointRace1-v0"])
-def test_nearness_is_refused_where_safety_gymnasium_itself_runs(env_id):
-    engine = "original" if env_id == "SafetyPointGoal1-v0" else "fast"
+@pytest.mark.parametrize(("env_id", "engine"), [("SafetyPointGoal1-v0", "original"), ("SafetyPointRace1-v0", "fast")])
+def test_nearness_is_refused_where_safety_gymnasium_itself_runs(env_id, engine):
     family = TASK_FAMILIES["layout"](near=0.3, engine=engine, env_id=env_id)
     with pytest.raises(UserError, match=r"tasks\.near is 0\.3, but .* Set tasks\.near=null\."):
         family.make_env(1, 1, horizon=10, workers=1)
