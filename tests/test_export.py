@@ -76,7 +76,7 @@ def test_the_description_says_what_the_policy_is_and_how_to_run_it(tmp_path):
         "meta_iterations": 7,
         "family": "layout",
         "env_id": "SafetyPointGoal1-v0",
-        "observation_size": 60,
+        "observation_size": 108,
         "action_size": 2,
         "action_low": [-1.0, -1.0],
         "action_high": [1.0, 1.0],

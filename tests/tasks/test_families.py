@@ -16,6 +16,7 @@ from cmaml_pl.tasks.base import split_tasks
 from cmaml_pl.tasks.constraint import ConstraintFamily
 from cmaml_pl.tasks.dynamics import DynamicsFamily
 from cmaml_pl.tasks.hidden_goal import HiddenGoalFamily
+from cmaml_pl.tasks.layout import LayoutFamily
 from cmaml_pl.tasks.ranges import draw
 from cmaml_pl.tasks.target_direction import TargetDirectionFamily
 from cmaml_pl.tasks.target_velocity import TargetVelocityFamily
@@ -306,8 +307,21 @@ def test_nearness_is_observed_with_all_that_is_observed_without_it():
     assert torch.equal(oracle[..., : size + lidars], with_it)
 
 
-@pytest.mark.parametrize(("env_id", "engine"), [("SafetyPointGoal1-v0", "original"), ("SafetyPointRace1-v0", "fast")])
-def test_nearness_is_refused_where_safety_gymnasium_itself_runs(env_id, engine):
-    family = TASK_FAMILIES["layout"](near=0.3, engine=engine, env_id=env_id)
-    with pytest.raises(UserError, match=r"tasks\.near is 0\.3, but .* Set tasks\.near=null\."):
-        family.make_env(1, 1, horizon=10, workers=1)
+@pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning")
+def test_nearness_is_the_same_where_safety_gymnasium_itself_runs():
+    family = LayoutFamily(near=0.3)
+    tasks = split_tasks(family, "train", cost_limit=4.0)[:2]
+    engine, original = (roll_out(dataclasses.replace(family, engine=engine), tasks) for engine in ("exact", "original"))
+    for keys in (("observation",), ("next", "observation")):
+        torch.testing.assert_close(original[keys], engine[keys].to(original[keys].dtype), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "engine"),
+    [("SafetyPointRun0-v0", "fast"), ("SafetyPointRun0-v0", "original"), ("SafetyHopperVelocity-v1", "original")],
+)
+def test_an_id_without_a_lidar_has_no_nearness(env_id, engine):
+    family = LayoutFamily(env_id=env_id, engine=engine)
+    tasks = split_tasks(family, "train", cost_limit=4.0)[:1]
+    plain, near = (roll_out(dataclasses.replace(family, near=near), tasks) for near in (None, 0.3))
+    assert torch.equal(near["next", "observation"], plain["next", "observation"])

@@ -32,16 +32,23 @@ class ParallelSafetyEnv(WorkerEnv):
         num_envs: number of worlds of each task.
         horizon: steps after which an episode is truncated; at most the id's own limit.
         num_workers: see WorkerEnv.
+        near: see NavigationEnv.
 
     Raises:
         UserError: Safety-Gymnasium is missing, has no such id, or ends the id's episodes before `horizon`.
     """
 
     def __init__(
-        self, env_id: str, num_tasks: int, num_envs: int, horizon: int = 1000, num_workers: int | None = None
+        self,
+        env_id: str,
+        num_tasks: int,
+        num_envs: int,
+        horizon: int = 1000,
+        num_workers: int | None = None,
+        near: float | None = None,
     ) -> None:
         check_env_id(env_id, horizon)
-        make = partial(SafetyWorld, env_id, horizon)
+        make = partial(SafetyWorld, env_id, horizon, near)
         super().__init__(make, env_id, num_tasks, num_envs, horizon=horizon, num_workers=num_workers)
 
     def _set_tasks(self, tasks: Sequence[Task]) -> None:

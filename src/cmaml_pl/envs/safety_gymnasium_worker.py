@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchrl.envs.libs.safety_gymnasium import SafetyGymnasiumWrapper
 
+from cmaml_pl.envs.nearness import Nearness
 from cmaml_pl.envs.safety_gymnasium_import import import_safety_gymnasium
 from cmaml_pl.envs.worker import World
 from cmaml_pl.errors import UserError
@@ -24,9 +25,10 @@ class SafetyWorld(World):
     Args:
         env_id: Safety-Gymnasium id.
         horizon: steps of an episode.
+        near: see NavigationEnv.
     """
 
-    def __init__(self, env_id: str, horizon: int) -> None:
+    def __init__(self, env_id: str, horizon: int, near: float | None = None) -> None:
         safety_gymnasium = import_safety_gymnasium()
         # Construction draws a seed from NumPy's global state. No layout depends on it: every reset is given a seed.
         self.world = SafetyGymnasiumWrapper(
@@ -36,7 +38,10 @@ class SafetyWorld(World):
         bounds = self.world.action_spec.space
         # float32 as the actions, so that clipping does not change an action that is within the bounds
         self.low, self.high = bounds.low.float().numpy(), bounds.high.float().numpy()
+        task = getattr(self.world._env.unwrapped, "task", None)  # velocity tasks have none, and no lidar
+        self._nearness = Nearness(task, near) if near and task else None
         self.observation_size = self.world.observation_spec["observation"].shape[-1]
+        self.observation_size += self._nearness.size if self._nearness else 0
 
     def set_task(self, task: Task) -> None:
         """See World."""
@@ -55,8 +60,7 @@ class SafetyWorld(World):
                 f"{self._env_id} has no valid layout for layout seed {self._layout_seed} ({error}): leave that seed "
                 "out."
             ) from error
-        observation: NDArray[np.float32] = first["observation"].float().numpy()
-        return observation
+        return self._observed(first["observation"].numpy()).astype(np.float32)
 
     def step(self, action: NDArray[np.float32]) -> dict[str, Any]:
         """See World; a step in which the physics fails ends the episode, with the last observation."""
@@ -76,12 +80,16 @@ class SafetyWorld(World):
                 "failed": True,
             }
         return {
-            "observation": observation,
+            "observation": self._observed(observation),
             "reward": reward,
             "cost": world._last_cost.item(),
             "terminated": terminated,
             "truncated": truncated,
         }
+
+    def _observed(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """An observation, with the nearness if it is asked for."""
+        return np.concatenate([observation, self._nearness.of(observation)]) if self._nearness else observation
 
     def positions(self) -> dict[str, NDArray[np.float64]]:
         """See World."""

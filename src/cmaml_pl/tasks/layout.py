@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from cmaml_pl.bounds import bounded
 from cmaml_pl.envs.base import TaskEnv
-from cmaml_pl.errors import UserError
 from cmaml_pl.task import Task
 from cmaml_pl.tasks.navigation import NavigationFamily
 
@@ -42,9 +41,4 @@ class LayoutFamily(NavigationFamily):
                 return super().make_env(num_tasks, num_envs, horizon=horizon, workers=workers)
             except UnsupportedTaskError as reason:
                 logger.warning("%s. Safety-Gymnasium itself runs it, an order of magnitude slower.", reason)
-        if self.near is not None:
-            raise UserError(
-                f"tasks.near is {self.near}, but Safety-Gymnasium itself, which runs {self.env_id} here, has no such "
-                "observation. Set tasks.near=null."
-            )
-        return ParallelSafetyEnv(self.env_id, num_tasks, num_envs, horizon=horizon, num_workers=workers)
+        return ParallelSafetyEnv(self.env_id, num_tasks, num_envs, horizon=horizon, num_workers=workers, near=self.near)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..nearness import Nearness
 from ..physics import Array
 from .definition import Definition
 from .physics import Physics
@@ -31,7 +32,7 @@ class Observer:
         observe_position: bool = False,
         near: float | None = None,
     ) -> None:
-        self._physics, self._observe_position, self._near = physics, observe_position, near
+        self._physics, self._observe_position = physics, observe_position
         lidar = definition.task.lidar_conf
         self._max_dist, self._bins, self._alias = lidar.max_dist, lidar.num_bins, lidar.alias
         agent, model = definition.task.agent, definition.model
@@ -60,7 +61,8 @@ class Observer:
             else:
                 first += 2 if name == sensors.freejoint_pos_name else 0  # only the height of a position is observed
                 self._readings.append((slice(first, last), columns))
-        self._near_columns = slice(at, at + (self._bins * len(self._lidars) if near else 0))
+        self._nearness = Nearness(definition.task, near) if near else None
+        self._near_columns = slice(at, at + (self._nearness.size if self._nearness else 0))
         self.size = self._near_columns.stop + (2 if observe_position else 0)
 
     def observe(self, positions: Array, hidden: dict[str, NDArray[np.bool_]]) -> Array:
@@ -84,10 +86,8 @@ class Observer:
             observation[:, columns] = grid[things].max(axis=0)
             if name in hidden:
                 observation[hidden[name], columns] = 0.0
-        if self._near:
-            closeness = np.concatenate([observation[:, columns] for _, columns, _ in self._lidars], axis=1)
-            nearness = np.exp((closeness - 1) * self._max_dist / self._near)
-            observation[:, self._near_columns] = np.where(closeness > 0, nearness, 0.0)
+        if self._nearness:
+            observation[:, self._near_columns] = self._nearness.of(observation)
         if self._observe_position:
             observation[:, -2:] = self._physics.agent_position[:, :2]
         return observation
