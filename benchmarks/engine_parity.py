@@ -147,7 +147,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--steps", type=int, help="of each world; default: an episode, in exact and velocity 100 more")
     parser.add_argument("--amounts", action="store_true", help="compare amounts of cost in place of 0 and 1, exact")
     parser.add_argument("--episodes", type=int, default=200, help="of each mode, fast-distribution (200)")
-    parser.add_argument("--policy", type=Path, metavar="CKPT", help="checkpoint of tasks.near=null; fast-distribution runs it as well")
+    parser.add_argument("--policy", type=Path, metavar="CKPT", help="checkpoint, without near, of fast-distribution")
     parser.add_argument("--seed", type=int, default=0, help="first seed (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes, all but fast-distribution (1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON with all numbers")

@@ -40,7 +40,7 @@ def trained_policy(actor: GaussianActor, env: NavigationEnv, seed: int) -> Polic
     """
     sizes = (actor.normaliser.mean.numel(), actor.log_std.numel())
     if sizes != (env.observation_spec["observation"].shape[-1], env.action_spec.shape[-1]):
-        raise UserError(f"--policy has {sizes[0]} observations and {sizes[1]} actions: it is none for {env.env_id}, without tasks.near.")
+        raise UserError(f"--policy has {sizes[0]} observations and {sizes[1]} actions: it is none for {env.env_id}.")
     generator = torch.Generator().manual_seed(seed)
 
     @torch.no_grad()
