@@ -193,6 +193,12 @@ def test_unknown_id_names_the_nearest(env_id: str, nearest: str) -> None:
     assert multiprocessing.active_children() == before
 
 
+@pytest.mark.parametrize("near", [0.0, -1.0, float("inf"), float("nan")])
+def test_nearness_needs_a_length(near: float) -> None:
+    with pytest.raises(UserError, match="must be a length above 0, in m, or None"):
+        ParallelSafetyEnv(ENV_ID, 1, 1, near=near)
+
+
 def test_horizon_is_at_most_the_ids_own() -> None:
     with pytest.raises(UserError, match=r"rollout\.horizon is 1001.*1 to 1000"):
         ParallelSafetyEnv(ENV_ID, 1, 1, horizon=1001)

@@ -1,9 +1,18 @@
 """A second scale of Safety-Gymnasium's lidars, on which things that are near differ more."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import UserError
+
+
+def check_near(near: float | None) -> None:
+    """Raise a UserError unless `near` is a length above 0, m, or None, which asks for no nearness."""
+    if near is not None and not 0 < near < math.inf:
+        raise UserError(f"near is {near}, but must be a length above 0, in m, or None.")
 
 
 class Nearness:

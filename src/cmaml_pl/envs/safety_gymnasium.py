@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cmaml_pl.envs.nearness import check_near
 from cmaml_pl.envs.safety_gymnasium_ids import check_env_id
 from cmaml_pl.envs.safety_gymnasium_worker import SafetyWorld
 from cmaml_pl.envs.worker_env import WorkerEnv
@@ -35,7 +36,8 @@ class ParallelSafetyEnv(WorkerEnv):
         near: see NavigationEnv.
 
     Raises:
-        UserError: Safety-Gymnasium is missing, has no such id, or ends the id's episodes before `horizon`.
+        UserError: Safety-Gymnasium is missing, has no such id, or ends the id's episodes before `horizon`; or `near`
+            is no length.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class ParallelSafetyEnv(WorkerEnv):
         near: float | None = None,
     ) -> None:
         check_env_id(env_id, horizon)
+        check_near(near)
         make = partial(SafetyWorld, env_id, horizon, near)
         super().__init__(make, env_id, num_tasks, num_envs, horizon=horizon, num_workers=num_workers)
 

@@ -1,6 +1,5 @@
 """Safety-Gymnasium's navigation tasks as one batched TorchRL environment, nearly as fast as their physics alone."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +8,7 @@ from cmaml_pl.envs.engine import EngineEnv
 from cmaml_pl.envs.navigation.definition import Pose, read_definition
 from cmaml_pl.envs.navigation.parameters import Parameters, read_parameters
 from cmaml_pl.envs.navigation.worlds import NavigationWorlds
-from cmaml_pl.errors import UserError
+from cmaml_pl.envs.nearness import check_near
 from cmaml_pl.task import Task
 
 
@@ -81,8 +80,7 @@ class NavigationEnv(EngineEnv):
         reveal: Sequence[str] = (),
     ) -> None:
         super().__init__(env_id, num_tasks, num_envs, mode, num_threads, horizon=horizon, dtype=dtype, reveal=reveal)
-        if near is not None and not 0 < near < math.inf:
-            raise UserError(f"near is {near}, but must be a length above 0, in m, or None.")
+        check_near(near)
         definition = read_definition(env_id, hidden=hidden, start=start)
         self.cost_groups = tuple(group.name for group in definition.costly)
         self.worlds = NavigationWorlds(
